@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The decoded-block cache: one budget for the process, many layers.
+ *
+ * A block is (owner, key) -> bytes of a fixed length.  The owner is a number that
+ * one open layer has for itself, never reused.  A claim either hits, or makes the
+ * caller the one who fills (single flight), or says that somebody else is filling.
+ * Blocks are counted: one that is held is never evicted or changed, so answers
+ * can be sent from it without a copy.
+ *
+ * Sharded by a seeded hash, one lock per shard; no lock is held across a call
+ * out.  Replacement resists scans: a new block enters a probation list, and is
+ * promoted to the protected list when it is hit a second time later than its
+ * first burst; probation is evicted first (segmented LRU).  The budget counts
+ * data plus bookkeeping of all resident blocks and all mem_take() reservations.
+ * Held blocks count and cannot be evicted: when nothing can be evicted a claim
+ * answers FULL rather than exceed the budget.
+ *
+ * Buffers of evicted blocks are reused for blocks of the same length where that
+ * is easy: fresh memory costs page faults.
+ * Threads: any. */
+#ifndef CACHE_CACHE_H
+#define CACHE_CACHE_H
+
+#include <platter/driver.h>
+
+struct cache;
+
+struct cache_stats {
+    uint64_t budget, bytes, reserved, blocks; /* now */
+    uint64_t hits, fills, waits, full, evictions; /* since the start */
+};
+
+/* budget in bytes.  new; NULL without memory. */
+struct cache *cache_new(uint64_t budget);
+/* Every block must have been released. */
+void cache_free(struct cache *cache);
+
+/* The contracts are those of struct plt_host's block_*; owner comes first. */
+enum plt_claim cache_claim(struct cache *cache, uint64_t owner, uint64_t key,
+                           size_t len, bool only_hit, struct plt_block **block);
+void cache_commit(struct cache *cache, struct plt_block *block);
+void cache_abandon(struct cache *cache, struct plt_block *block,
+                   const struct plt_error *err);
+enum plt_status cache_wait(struct cache *cache, struct plt_block *block,
+                           struct plt_io *io, struct plt_error *err);
+void cache_unref(struct cache *cache, struct plt_block *block);
+
+/* Forget every block of a layer that closes (all released but for answers still
+ * being sent, which keep theirs until cache_unref). */
+void cache_drop_owner(struct cache *cache, uint64_t owner);
+
+/* Reservations for memory that lives outside blocks, in the same budget: at
+ * most half of it in sum.  Evicts blocks to make room; false: no room. */
+bool cache_mem_take(struct cache *cache, uint64_t bytes);
+void cache_mem_give(struct cache *cache, uint64_t bytes);
+
+void cache_stats(struct cache *cache, struct cache_stats *out);
+
+#endif

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Open images: stacks of drivers, shared by name, counted, closed when idle.
+ *
+ * `struct images` is the process's set: plugins, origins, cache, policy.
+ * `struct image` is one open stack.  An image is one version of its source for
+ * ever: when the source changes, reads fail with PLT_CHANGED, the image is taken
+ * out of the set, and the next images_open() opens the new version under
+ * another ETag.  Opening is single flight: many askers, one opening.
+ *
+ * Threads: any, for everything but images_new, images_add_* and images_free. */
+#ifndef STACK_IMAGE_H
+#define STACK_IMAGE_H
+
+#include <jansson.h>
+
+#include <platter/driver.h>
+
+#include "stack/reference.h"
+#include "util/check.h"
+
+struct images;
+struct image;
+
+struct images_config {
+    const char *plugin_path; /* folders, colon separated; NULL: the built-in */
+    const char *state_dir;   /* what is kept between runs; NULL: nothing */
+    uint64_t cache_bytes;    /* the one budget for decoded data and tables */
+    unsigned max_open;       /* stacks kept open, idle ones closed first; 256 */
+    unsigned revalidate_ms;  /* ask the source at most this often; 0: 5000 */
+    bool is_local;           /* a command on its user's own authority: specs may
+                                name any path and URL.  Never in a server */
+};
+
+/* new in *out.  Loads every plugin; one that cannot be loaded is logged. */
+PLT_MUST_USE enum plt_status images_new(const struct images_config *config,
+                                        struct images **out,
+                                        struct plt_error *err);
+/* Every image must have been unreferenced. */
+void images_free(struct images *images);
+
+/* An origin: NAME=BASE, BASE an http(s) URL prefix or an absolute folder. */
+PLT_MUST_USE enum plt_status images_add_origin(struct images *images,
+                                               const char *name,
+                                               const char *base,
+                                               struct plt_error *err);
+/* A registered image: name -> reference text "ORIGIN/PATH", selectors as query
+ * text ("member=disk.raw") or NULL. */
+PLT_MUST_USE enum plt_status
+images_add_image(struct images *images, const char *name, const char *source,
+                 const char *selectors, struct plt_error *err);
+
+/* [{"name", "kind": "http"|"local"}]: no address is disclosed.  new. */
+json_t *images_origins_json(struct images *images);
+/* [{"name", "kind", "summary", "file", "abi"}] of loaded plugins.  new. */
+json_t *images_plugins_json(struct images *images);
+/* [{"name","state","virtual-size","readers"}] of open images.  new. */
+json_t *images_open_json(struct images *images);
+struct cache *images_cache(struct images *images);
+
+/* Open, or take a reference to what is open.  *out is new (image_unref).
+ * On PLT_CHOICE, *choices (when not NULL) is a new array of members to choose
+ * from: [{"name","size","candidate"}].  Waits at most until io's deadline; the
+ * opening itself goes on for the others who wait for it. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+images_open(struct images *images, const struct reference *reference,
+            struct plt_io *io, struct image **out, json_t **choices,
+            struct plt_error *err);
+
+/* The same without waiting: PLT_AGAIN (err is not filled) when it is not open,
+ * or is due to be compared with its source. */
+PLT_MUST_USE enum plt_status images_peek(struct images *images,
+                                         const struct reference *reference,
+                                         struct image **out);
+
+/* For commands (is_local): a stack spec, a path or a URL.  Selectors of
+ * `selectors` (its target is not used) as far as set.  list: open the archive
+ * for image_members() without choosing. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+images_open_spec(struct images *images, const char *spec,
+                 const struct reference *selectors, bool list,
+                 struct plt_io *io, struct image **out, json_t **choices,
+                 struct plt_error *err);
+
+/* Files of an archive, opened for listing:
+ * [{"name","size","stored","offset","type","mtime","sparse","candidate"}], the
+ * type in words ("file", "directory", "symlink", "hardlink" ...), the time RFC
+ * 3339.  new in *out. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+images_members(struct images *images, const struct reference *reference,
+               struct plt_io *io, json_t **out, struct plt_error *err);
+PLT_MUST_USE MAY_WAIT enum plt_status image_members(struct image *image,
+                                                    struct plt_io *io,
+                                                    json_t **out,
+                                                    struct plt_error *err);
+
+void image_ref(struct image *image);
+void image_unref(struct image *image);
+
+/* Bytes, or PLT_SIZE_UNKNOWN while nobody knows. */
+uint64_t image_size(const struct image *image);
+/* The size, waited for. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_resolve_size(struct image *image, struct plt_io *io, uint64_t *size,
+                   struct plt_error *err);
+/* A strong validator with its quotes, borrowed; derived from what pins the
+ * source and from the stack. */
+const char *image_etag(const struct image *image);
+/* Of the source: seconds since 1970, or INT64_MIN. */
+int64_t image_mtime(const struct image *image);
+/* As the client named it; borrowed. */
+const char *image_name(const struct image *image);
+
+/* Fill all segments or fail; spans must lie inside the size (PLT_BUG if not).
+ * With PLT_IO_NOWAIT never waits: PLT_AGAIN.  After a failure the buffers are
+ * unspecified and must not be sent. */
+PLT_MUST_USE enum plt_status image_read(struct image *image, struct plt_io *io,
+                                        const struct plt_seg *segs, size_t n,
+                                        struct plt_error *err);
+/* Checked, merged and clipped extents of [off, off+len). */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_extents(struct image *image, struct plt_io *io, uint64_t off,
+              uint64_t len, plt_extent_fn *emit, void *cookie,
+              struct plt_error *err);
+
+/* The stack as opened, in the field names of `qemu-img info --output=json` with
+ * "layers" besides, guest side first.  new; NULL without memory.  Does not
+ * wait: an unknown size is left out. */
+json_t *image_info(struct image *image);
+
+/* At most `limit` requests wait on one image at a time: false beyond. */
+bool image_enter(struct image *image, unsigned limit);
+void image_leave(struct image *image);
+
+#endif
