@@ -42,7 +42,7 @@ void memhost_add_named(struct memhost *h, const char *name,
                        struct plt_child *child);
 
 /* An io without deadline, and one with. */
-struct plt_io *memhost_io(void);                /* static, NULL-free */
+struct plt_io *memhost_io(void); /* static, NULL-free */
 void memhost_io_init(struct plt_io *io, uint32_t flags, uint64_t timeout_ms);
 
 /* Open `driver` over `child` with settings "name=value" (NULL ends). */
