@@ -3,8 +3,8 @@
  *
  * `struct images` is the process's set: plugins, origins, cache, policy.
  * `struct image` is one open stack.  An image is one version of its source for
- * ever: when the source changes, reads fail with PLT_CHANGED, the image is taken
- * out of the set, and the next images_open() opens the new version under
+ * ever: when the source changes, reads fail with PLT_CHANGED, the image is
+ * taken out of the set, and the next images_open() opens the new version under
  * another ETag.  Opening is single flight: many askers, one opening.
  *
  * Threads: any, for everything but images_new, images_add_* and images_free. */
@@ -99,9 +99,10 @@ void image_unref(struct image *image);
 /* Bytes, or PLT_SIZE_UNKNOWN while nobody knows. */
 uint64_t image_size(const struct image *image);
 /* The size, waited for. */
-PLT_MUST_USE MAY_WAIT enum plt_status
-image_resolve_size(struct image *image, struct plt_io *io, uint64_t *size,
-                   struct plt_error *err);
+PLT_MUST_USE MAY_WAIT enum plt_status image_resolve_size(struct image *image,
+                                                         struct plt_io *io,
+                                                         uint64_t *size,
+                                                         struct plt_error *err);
 /* A strong validator with its quotes, borrowed; derived from what pins the
  * source and from the stack. */
 const char *image_etag(const struct image *image);

@@ -3,10 +3,10 @@
  *
  * Text from clients is normalised here, once, before anything else looks at it:
  * percent-decoding per path segment, ';name=value' parameters of the last
- * segment, the query.  Refused (PLT_INVALID): NUL, control characters, malformed
- * percent-encoding, an encoded slash or backslash, "." and ".." and empty
- * segments, over-long UTF-8, unknown or repeated selectors, over-long text.
- * Threads: a reference belongs to its holder. */
+ * segment, the query.  Refused (PLT_INVALID): NUL, control characters,
+ * malformed percent-encoding, an encoded slash or backslash, "." and ".." and
+ * empty segments, over-long UTF-8, unknown or repeated selectors, over-long
+ * text. Threads: a reference belongs to its holder. */
 #ifndef STACK_REFERENCE_H
 #define STACK_REFERENCE_H
 
@@ -18,9 +18,9 @@
 enum { REFERENCE_MAX = 4096 }; /* bytes of target and of each selector */
 
 struct reference {
-    char *target;   /* "demo/dir/x.tar.gz", decoded, no leading slash; new */
-    char *member;   /* or NULL, as all below */
-    char *snapshot; /* id or name */
+    char *target;    /* "demo/dir/x.tar.gz", decoded, no leading slash; new */
+    char *member;    /* or NULL, as all below */
+    char *snapshot;  /* id or name */
     char *partition; /* decimal */
     char *secret;
     char *layers; /* "" is set: the file as it is */
@@ -31,10 +31,11 @@ struct reference {
  * Query names that are not selectors are INVALID unless listed in
  * `other_names` (NULL-ended array, or NULL); those are ignored here.
  * On failure *out holds nothing. */
-PLT_MUST_USE enum plt_status
-reference_parse(struct reference *out, const char *raw_path,
-                const char *raw_query, const char *const *other_names,
-                struct plt_error *err);
+PLT_MUST_USE enum plt_status reference_parse(struct reference *out,
+                                             const char *raw_path,
+                                             const char *raw_query,
+                                             const char *const *other_names,
+                                             struct plt_error *err);
 void reference_release(struct reference *reference);
 
 /* One text that is equal for equal references: the key of the open images.

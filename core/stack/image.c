@@ -1,0 +1,938 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The set of open images.
+ *
+ *     (nothing) --open--> OPENING --> OPEN --changed/evicted--> leaving -->
+ * closed
+ *                            |
+ *                            +--> FAILED: those who waited hear it; forgotten
+ *
+ * One lock guards the table and the states; nothing is opened, closed, read or
+ * asked while it is held.  Closing joins threads and may wait, so it is never
+ * done where a reference happens to be dropped (that may be an event thread)
+ * but on a thread of its own, the reaper. */
+#include "stack/image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "stack/registry.h"
+#include "stack/spec.h"
+#include "stack/stack.h"
+#include "util/auto.h"
+#include "util/clock.h"
+#include "util/lock.h"
+#include "util/log.h"
+
+enum {
+    DEFAULT_MAX_OPEN = 256,
+    DEFAULT_REVALIDATE_MS = 5000,
+    REVALIDATE_WAIT_MS = 3000, /* a source that does not answer in this time is
+                                  not asked again before the next turn */
+    MAX_OPEN_LIMIT = 4096,
+    MAX_ALIASES = 4096
+};
+
+enum state { OPENING, OPEN, FAILED };
+
+struct image {
+    struct images *images;
+    struct image *next_dead; /* on the reaper's list */
+    char *key, *name;
+    uint64_t hash;
+    unsigned refs;  /* guarded by images->lock, as all down to stack */
+    bool is_listed; /* in the table: the table holds one reference */
+    bool is_checking;
+    enum state state;
+    uint64_t used_ns, checked_ns;
+    struct plt_error err; /* FAILED */
+    json_t *choices;      /* FAILED with PLT_CHOICE */
+    struct stack *stack;  /* fixed once OPEN */
+    _Atomic unsigned n_waiting;
+};
+
+struct alias {
+    char *name;
+    struct reference reference;
+};
+
+struct images {
+    struct images_config config;
+    struct registry *registry;
+    struct policy *policy;
+    struct cache *cache;
+    struct stack_env env;
+    struct alias *aliases;
+    size_t n_aliases;
+    uint64_t seed;
+
+    struct lock lock;
+    struct cond changed;  /* an image left OPENING, or the reaper has work */
+    struct image **table; /* unordered, n of them */
+    size_t n;
+    struct image *dead; /* to be closed */
+    size_t n_alive;     /* every image that is not freed */
+    bool is_stopping;
+    pthread_t reaper;
+};
+
+/* FNV-1a with a seed of this process: clients choose the keys. */
+static uint64_t hash_key(const struct images *images, const char *key)
+{
+    uint64_t h = images->seed;
+    for (; *key; key++)
+        h = (h ^ (unsigned char)*key) * UINT64_C(1099511628211);
+    return h ^ h >> 29;
+}
+
+/* ---- Closing ---- */
+
+static void destroy(struct image *image)
+{
+    if (image->stack) {
+        struct log_line l;
+        log_begin(&l, LOG_INFO, "stack_closed");
+        log_text(&l, "image", image->name);
+        log_end(&l);
+        stack_close(image->stack);
+    }
+    json_decref(image->choices);
+    free(image->key);
+    free(image->name);
+    free(image);
+}
+
+static void *reap(void *arg)
+{
+    struct images *const images = (struct images *)arg;
+
+    lock_take(&images->lock);
+    while (!images->is_stopping || images->dead) {
+        struct image *const image = images->dead;
+        if (!image) {
+            (void)cond_wait(&images->changed, &images->lock, CLOCK_NEVER);
+            continue;
+        }
+        images->dead = image->next_dead;
+        lock_give(&images->lock);
+        destroy(image);
+        lock_take(&images->lock);
+        images->n_alive--;
+        cond_wake_all(&images->changed);
+    }
+    lock_give(&images->lock);
+    return NULL;
+}
+
+static void unref_locked(struct images *images, struct image *image)
+{
+    ASSERT(image->refs > 0);
+    if (--image->refs > 0)
+        return;
+    image->next_dead = images->dead;
+    images->dead = image;
+    cond_wake_all(&images->changed);
+}
+
+/* Take out of the table: nobody finds it any more. */
+static void unlist_locked(struct images *images, struct image *image)
+{
+    if (!image->is_listed)
+        return;
+    for (size_t i = 0; i < images->n; i++) {
+        if (images->table[i] == image) {
+            images->table[i] = images->table[--images->n];
+            break;
+        }
+    }
+    image->is_listed = false;
+    unref_locked(images, image);
+}
+
+void image_ref(struct image *image)
+{
+    lock_take(&image->images->lock);
+    image->refs++;
+    lock_give(&image->images->lock);
+}
+
+void image_unref(struct image *image)
+{
+    if (!image)
+        return;
+    struct images *const images = image->images;
+    lock_take(&images->lock);
+    unref_locked(images, image);
+    lock_give(&images->lock);
+}
+
+/* ---- The set ---- */
+
+static int open_state_dir(const char *path, struct plt_error *err,
+                          enum plt_status *st)
+{
+    *st = PLT_OK;
+    if (!path)
+        return -1;
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        *st = plt_fail_sys(err, PLT_IO, errno, "state folder %.100s", path);
+    const int fd =
+        *st == PLT_OK ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (*st == PLT_OK && fd < 0)
+        *st = plt_fail_sys(err, PLT_IO, errno, "state folder %.100s", path);
+    return fd;
+}
+
+enum plt_status images_new(const struct images_config *config,
+                           struct images **out, struct plt_error *err)
+{
+    enum plt_status st;
+    struct images *const images = calloc(1, sizeof(*images));
+
+    if (!images)
+        return plt_fail(err, PLT_NOMEM, "the set of images");
+    images->config = *config;
+    if (!images->config.max_open)
+        images->config.max_open = DEFAULT_MAX_OPEN;
+    if (images->config.max_open > MAX_OPEN_LIMIT)
+        images->config.max_open = MAX_OPEN_LIMIT;
+    if (!images->config.revalidate_ms)
+        images->config.revalidate_ms = DEFAULT_REVALIDATE_MS;
+    lock_init(&images->lock);
+    cond_init(&images->changed);
+    ASSERT(RAND_bytes((unsigned char *)&images->seed, sizeof(images->seed)) ==
+           1);
+    images->env.state_dir = open_state_dir(config->state_dir, err, &st);
+    images->policy = policy_new(config->is_local);
+    images->cache = cache_new(config->cache_bytes);
+    images->table = calloc(images->config.max_open, sizeof(*images->table));
+    if (st == PLT_OK && (!images->policy || !images->cache || !images->table))
+        st = plt_fail(err, PLT_NOMEM, "the set of images");
+    if (st == PLT_OK)
+        st = registry_load(&images->registry, config->plugin_path, err);
+    images->env.cache = images->cache;
+    images->env.policy = images->policy;
+    if (st == PLT_OK) {
+        const int sys = pthread_create(&images->reaper, NULL, reap, images);
+        if (sys != 0)
+            st = plt_fail_sys(err, PLT_BUSY, sys, "a thread");
+    }
+    if (st != PLT_OK) {
+        images->is_stopping = true; /* the reaper does not run */
+        images_free(images);
+        return st;
+    }
+    *out = images;
+    return PLT_OK;
+}
+
+void images_free(struct images *images)
+{
+    if (!images)
+        return;
+    lock_take(&images->lock);
+    const bool has_reaper = !images->is_stopping;
+    while (images->n)
+        unlist_locked(images, images->table[0]);
+    while (has_reaper && images->n_alive)
+        (void)cond_wait(&images->changed, &images->lock, CLOCK_NEVER);
+    images->is_stopping = true;
+    cond_wake_all(&images->changed);
+    lock_give(&images->lock);
+    if (has_reaper)
+        ASSERT(pthread_join(images->reaper, NULL) == 0);
+    for (size_t i = 0; i < images->n_aliases; i++) {
+        free(images->aliases[i].name);
+        reference_release(&images->aliases[i].reference);
+    }
+    free(images->aliases);
+    free(images->table);
+    registry_free(images->registry);
+    policy_free(images->policy);
+    if (images->cache)
+        cache_free(images->cache);
+    if (images->env.state_dir >= 0)
+        (void)close(images->env.state_dir);
+    cond_release(&images->changed);
+    lock_release(&images->lock);
+    free(images);
+}
+
+static const struct alias *find_alias(const struct images *images,
+                                      const char *name)
+{
+    for (size_t i = 0; i < images->n_aliases; i++) {
+        if (strcmp(images->aliases[i].name, name) == 0)
+            return &images->aliases[i];
+    }
+    return NULL;
+}
+
+enum plt_status images_add_origin(struct images *images, const char *name,
+                                  const char *base, struct plt_error *err)
+{
+    if (find_alias(images, name))
+        return plt_fail(err, PLT_INVALID, "%.64s is an image's name", name);
+    return policy_add_origin(images->policy, name, base, err);
+}
+
+enum plt_status images_add_image(struct images *images, const char *name,
+                                 const char *source, const char *selectors,
+                                 struct plt_error *err)
+{
+    struct reference reference;
+
+    if (!policy_name_ok(name) || policy_has_origin(images->policy, name) ||
+        find_alias(images, name))
+        return plt_fail(err, PLT_INVALID, "image name %.64s is %s", name,
+                        policy_name_ok(name) ? "taken" : "not well formed");
+    if (images->n_aliases == MAX_ALIASES)
+        return plt_fail(err, PLT_INVALID, "more than %d images", MAX_ALIASES);
+    enum plt_status st =
+        reference_parse(&reference, source, selectors, NULL, err);
+    if (st != PLT_OK)
+        return st;
+    struct alias *const grown = realloc(
+        images->aliases, (images->n_aliases + 1) * sizeof(*images->aliases));
+    if (grown)
+        images->aliases = grown;
+    char *const copy = strdup(name);
+    if (!grown || !copy) {
+        free(copy);
+        reference_release(&reference);
+        return plt_fail(err, PLT_NOMEM, "an image's name");
+    }
+    images->aliases[images->n_aliases++] =
+        (struct alias){.name = copy, .reference = reference};
+    return PLT_OK;
+}
+
+json_t *images_origins_json(struct images *images)
+{
+    return policy_origins_json(images->policy);
+}
+
+json_t *images_plugins_json(struct images *images)
+{
+    return registry_json(images->registry);
+}
+
+struct cache *images_cache(struct images *images)
+{
+    return images->cache;
+}
+
+/* ---- Opening ---- */
+
+static enum plt_status check_selectors(const struct reference *r,
+                                       struct plt_error *err)
+{
+    if (r->snapshot)
+        return plt_fail(err, PLT_UNSUPPORTED, "snapshot= is not read yet");
+    if (r->partition)
+        return plt_fail(err, PLT_UNSUPPORTED, "partition= is not read yet");
+    if (r->secret)
+        return plt_fail(err, PLT_UNSUPPORTED, "secret= is not known yet");
+    return PLT_OK;
+}
+
+/* From a reference to an open stack.  Steals place. */
+static enum plt_status build(struct images *images,
+                             const struct reference *reference,
+                             struct location *place, const struct spec *spec,
+                             bool is_list, struct plt_io *io,
+                             struct stack **stack, json_t **choices,
+                             struct plt_error *err)
+{
+    const struct stack_request request = {.env = &images->env,
+                                          .registry = images->registry,
+                                          .place = place,
+                                          .spec = spec,
+                                          .member = reference->member,
+                                          .is_list = is_list};
+    const uint64_t start = clock_now();
+    AUTO_FREE char *label = strdup(place->label);
+    const enum plt_status st = stack_open(&request, io, stack, choices, err);
+
+    if (st == PLT_OK) {
+        char layers[128] = "";
+        size_t n = 0;
+        for (struct node *node = stack_top(*stack); node; node = node->below)
+            n += (size_t)snprintf(layers + n,
+                                  n < sizeof(layers) ? sizeof(layers) - n : 0,
+                                  "%s%s", n ? "," : "", node->driver->name);
+        struct log_line l;
+        log_begin(&l, LOG_INFO, "stack_opened");
+        log_text(&l, "image", label ? label : "");
+        log_text(&l, "stack", layers);
+        if (node_size(stack_top(*stack)) != PLT_SIZE_UNKNOWN)
+            log_number(&l, "size", node_size(stack_top(*stack)));
+        log_number(&l, "ms", (clock_now() - start) / NS_PER_MS);
+        log_end(&l);
+    }
+    return st;
+}
+
+/* The alias's reference with the client's own selectors over it. */
+static struct reference merged(const struct images *images,
+                               const struct reference *r)
+{
+    const struct alias *const a = find_alias(images, r->target);
+    struct reference out = *r;
+
+    if (!a)
+        return out;
+    out.target = a->reference.target;
+    if (!out.member)
+        out.member = a->reference.member;
+    if (!out.layers)
+        out.layers = a->reference.layers;
+    if (!out.snapshot)
+        out.snapshot = a->reference.snapshot;
+    if (!out.partition)
+        out.partition = a->reference.partition;
+    if (!out.secret)
+        out.secret = a->reference.secret;
+    return out; /* borrowed texts: not to be released */
+}
+
+static enum plt_status build_reference(struct images *images,
+                                       const struct reference *asked,
+                                       bool is_list, struct plt_io *io,
+                                       struct stack **stack, json_t **choices,
+                                       struct plt_error *err)
+{
+    const struct reference r = merged(images, asked);
+    struct spec spec = {.n_layers = 0};
+    struct location *const place = calloc(1, sizeof(*place));
+
+    if (!place)
+        return plt_fail(err, PLT_NOMEM, "a location");
+    enum plt_status st = policy_locate(images->policy, r.target, place, err);
+    if (st == PLT_OK)
+        st = check_selectors(&r, err);
+    if (st == PLT_OK && r.layers)
+        st = spec_parse_layers(&spec, images->registry, r.layers, err);
+    if (st != PLT_OK) {
+        location_release(place);
+        free(place);
+        return st;
+    }
+    st = build(images, &r, place, &spec, is_list, io, stack, choices, err);
+    spec_release(&spec);
+    return st;
+}
+
+static struct image *find_locked(struct images *images, uint64_t hash,
+                                 const char *key)
+{
+    for (size_t i = 0; i < images->n; i++) {
+        struct image *const image = images->table[i];
+        if (image->hash == hash && strcmp(image->key, key) == 0)
+            return image;
+    }
+    return NULL;
+}
+
+/* Make room in the table: the idle image that was used least recently goes. */
+static bool make_room_locked(struct images *images)
+{
+    struct image *idle = NULL;
+
+    if (images->n < images->config.max_open)
+        return true;
+    for (size_t i = 0; i < images->n; i++) {
+        struct image *const image = images->table[i];
+        if (image->refs == 1 && image->state == OPEN &&
+            (!idle || image->used_ns < idle->used_ns))
+            idle = image;
+    }
+    if (idle)
+        unlist_locked(images, idle);
+    return idle != NULL;
+}
+
+/* A new image with one reference for the caller. */
+static struct image *image_new(struct images *images, char *key, uint64_t hash,
+                               const char *name)
+{
+    struct image *const image = calloc(1, sizeof(*image));
+    char *const name_copy = strdup(name);
+
+    if (!image || !key || !name_copy) {
+        free(image);
+        free(name_copy);
+        free(key);
+        return NULL;
+    }
+    image->images = images;
+    image->key = key;
+    image->name = name_copy;
+    image->hash = hash;
+    image->refs = 1;
+    image->used_ns = image->checked_ns = clock_now();
+    return image;
+}
+
+/* Take a listed OPEN image out when its source is seen to have changed. */
+static bool drop_changed_locked(struct images *images, struct image *image)
+{
+    if (image->state != OPEN || !stack_has_changed(image->stack))
+        return false;
+    unlist_locked(images, image);
+    return true;
+}
+
+static bool is_due(const struct images *images, const struct image *image)
+{
+    return clock_now() - image->checked_ns >=
+           (uint64_t)images->config.revalidate_ms * NS_PER_MS;
+}
+
+/* The asker's circumstances, with less time. */
+struct short_io {
+    struct plt_io io; /* first */
+    struct plt_io *asker;
+};
+
+static bool short_cancelled(const struct plt_io *io)
+{
+    const struct short_io *const s = (const struct short_io *)io;
+    return s->asker->cancelled(s->asker);
+}
+
+static void short_charge(struct plt_io *io, uint64_t bytes, uint32_t requests)
+{
+    struct short_io *const s = (struct short_io *)io;
+    s->asker->charge(s->asker, bytes, requests);
+}
+
+/* Compare with the source.  A source that does not answer is no reason to
+ * refuse what is in memory: what was true at the last look is served on, under
+ * the same ETag, and reads that need the source get its error. */
+static void revalidate(struct image *image, struct plt_io *io)
+{
+    struct plt_error err;
+    struct short_io s = {.io = *io, .asker = io};
+    const uint64_t limit = clock_after_ms(REVALIDATE_WAIT_MS);
+
+    s.io.struct_size = (uint32_t)sizeof(s.io);
+    s.io.cancelled = short_cancelled;
+    s.io.charge = short_charge;
+    if (limit < s.io.deadline_ns)
+        s.io.deadline_ns = limit;
+    const enum plt_status st = stack_revalidate(image->stack, &s.io, &err);
+    if (st != PLT_OK) {
+        struct log_line l;
+        log_begin(&l, LOG_WARN,
+                  st == PLT_CHANGED ? "source_changed" : "source_silent");
+        log_text(&l, "image", image->name);
+        log_text(&l, "layer", err.layer);
+        log_text(&l, "status", plt_status_name(st));
+        log_text(&l, "text", err.text);
+        log_end(&l);
+    }
+}
+
+enum plt_status images_peek(struct images *images,
+                            const struct reference *reference,
+                            struct image **out)
+{
+    AUTO_FREE char *key = reference_key(reference);
+    enum plt_status st = PLT_AGAIN;
+
+    if (!key)
+        return st;
+    const uint64_t hash = hash_key(images, key);
+    lock_take(&images->lock);
+    struct image *const image = find_locked(images, hash, key);
+    if (image && image->state == OPEN && !stack_has_changed(image->stack) &&
+        (image->is_checking || !is_due(images, image))) {
+        image->refs++;
+        image->used_ns = clock_now();
+        *out = image;
+        st = PLT_OK;
+    }
+    lock_give(&images->lock);
+    return st;
+}
+
+/* The opening of a listed image, by whoever found nothing there. */
+static enum plt_status open_listed(struct images *images, struct image *image,
+                                   const struct reference *reference,
+                                   struct plt_io *io, struct plt_error *err)
+{
+    struct stack *stack = NULL;
+    json_t *choices = NULL;
+    const enum plt_status st =
+        build_reference(images, reference, false, io, &stack, &choices, err);
+
+    lock_take(&images->lock);
+    image->stack = stack;
+    image->choices = choices;
+    image->checked_ns = clock_now();
+    image->state = st == PLT_OK ? OPEN : FAILED;
+    if (st != PLT_OK) {
+        image->err = *err;
+        unlist_locked(images, image); /* the next asker tries again */
+    }
+    cond_wake_all(&images->changed);
+    lock_give(&images->lock);
+    return st;
+}
+
+/* Wait while somebody else opens it. */
+static enum plt_status wait_open_locked(struct images *images,
+                                        struct image *image, struct plt_io *io,
+                                        struct plt_error *err)
+    LOCK_HELD(&images->lock);
+static enum plt_status wait_open_locked(struct images *images,
+                                        struct image *image, struct plt_io *io,
+                                        struct plt_error *err)
+{
+    while (image->state == OPENING) {
+        const uint64_t slice = clock_after_ms(100);
+        if (io->cancelled(io))
+            return plt_fail(err, PLT_CANCELLED, "request withdrawn");
+        if (clock_now() >= io->deadline_ns)
+            return plt_fail(err, PLT_TIMEOUT, "not opened in time");
+        (void)cond_wait(&images->changed, &images->lock,
+                        slice < io->deadline_ns ? slice : io->deadline_ns);
+    }
+    if (image->state == FAILED) {
+        *err = image->err;
+        return image->err.status;
+    }
+    return PLT_OK;
+}
+
+enum plt_status images_open(struct images *images,
+                            const struct reference *reference,
+                            struct plt_io *io, struct image **out,
+                            json_t **choices, struct plt_error *err)
+{
+    char *key = reference_key(reference);
+    enum plt_status st;
+
+    if (!key)
+        return plt_fail(err, PLT_NOMEM, "an image's key");
+    const uint64_t hash = hash_key(images, key);
+    lock_take(&images->lock);
+    for (;;) {
+        struct image *image = find_locked(images, hash, key);
+        bool is_mine = false;
+        if (image && drop_changed_locked(images, image))
+            continue;
+        if (!image) {
+            if (!make_room_locked(images)) {
+                st = plt_fail(err, PLT_BUSY, "%u images are open and in use",
+                              images->config.max_open);
+                break;
+            }
+            image = image_new(images, strdup(key), hash, reference->target);
+            if (!image) {
+                st = plt_fail(err, PLT_NOMEM, "an image");
+                break;
+            }
+            image->refs++; /* the table's */
+            image->is_listed = true;
+            images->table[images->n++] = image;
+            images->n_alive++;
+            is_mine = true;
+        } else {
+            image->refs++;
+        }
+        image->used_ns = clock_now();
+        if (is_mine) {
+            lock_give(&images->lock);
+            st = open_listed(images, image, reference, io, err);
+            lock_take(&images->lock);
+        } else {
+            st = wait_open_locked(images, image, io, err);
+            /* The opener left or had less time than we have: our turn. */
+            const bool is_again = image->state == FAILED &&
+                                  (st == PLT_CANCELLED || st == PLT_TIMEOUT) &&
+                                  !io->cancelled(io) &&
+                                  clock_now() < io->deadline_ns;
+            if (is_again) {
+                unref_locked(images, image);
+                continue;
+            }
+        }
+        if (st == PLT_OK && !is_mine && !image->is_checking &&
+            is_due(images, image)) {
+            image->is_checking = true;
+            lock_give(&images->lock);
+            revalidate(image, io);
+            lock_take(&images->lock);
+            image->is_checking = false;
+            image->checked_ns = clock_now();
+        }
+        if (st == PLT_OK && drop_changed_locked(images, image)) {
+            unref_locked(images, image);
+            continue;
+        }
+        if (st == PLT_OK) {
+            *out = image;
+        } else {
+            if (st == PLT_CHOICE && choices && image->choices)
+                *choices = json_deep_copy(image->choices);
+            unref_locked(images, image);
+        }
+        break;
+    }
+    lock_give(&images->lock);
+    free(key);
+    return st;
+}
+
+/* An image of the caller's own, not in the table. */
+static enum plt_status wrap(struct images *images, struct stack *stack,
+                            const char *name, struct image **out,
+                            struct plt_error *err)
+{
+    struct image *const image = image_new(images, strdup(""), 0, name);
+
+    if (!image) {
+        stack_close(stack);
+        return plt_fail(err, PLT_NOMEM, "an image");
+    }
+    image->state = OPEN;
+    image->stack = stack;
+    lock_take(&images->lock);
+    images->n_alive++;
+    lock_give(&images->lock);
+    *out = image;
+    return PLT_OK;
+}
+
+enum plt_status images_open_spec(struct images *images, const char *text,
+                                 const struct reference *selectors, bool list,
+                                 struct plt_io *io, struct image **out,
+                                 json_t **choices, struct plt_error *err)
+{
+    struct stack *stack = NULL;
+    struct spec spec, layers = {.n_layers = 0};
+    struct location *const place = calloc(1, sizeof(*place));
+
+    if (!place)
+        return plt_fail(err, PLT_NOMEM, "a location");
+    enum plt_status st = spec_parse(&spec, images->registry, text, err);
+    if (st != PLT_OK) {
+        free(place);
+        return st;
+    }
+    st = policy_locate_own(images->policy, spec.source, place, err);
+    if (st == PLT_OK)
+        st = check_selectors(selectors, err);
+    if (st == PLT_OK && selectors->layers && spec.is_pinned)
+        st = plt_fail(err, PLT_INVALID, "layers twice: in the spec and apart");
+    if (st == PLT_OK && selectors->layers)
+        st = spec_parse_layers(&layers, images->registry, selectors->layers,
+                               err);
+    if (st != PLT_OK) {
+        location_release(place);
+        free(place);
+    } else {
+        st =
+            build(images, selectors, place, selectors->layers ? &layers : &spec,
+                  list, io, &stack, choices, err);
+    }
+    spec_release(&layers);
+    spec_release(&spec);
+    return st == PLT_OK ? wrap(images, stack, text, out, err) : st;
+}
+
+/* ---- Members ---- */
+
+struct member_list {
+    json_t *rows;
+};
+
+static bool add_member(void *cookie, const struct plt_member *member)
+{
+    return json_array_append_new((json_t *)cookie, stack_member_json(member)) ==
+           0;
+}
+
+enum plt_status image_members(struct image *image, struct plt_io *io,
+                              json_t **out, struct plt_error *err)
+{
+    struct node *node = stack_top(image->stack);
+
+    while (node && node->driver->kind != PLT_KIND_ARCHIVE)
+        node = node->below;
+    if (!node)
+        return plt_fail(err, PLT_NOT_FOUND, "no archive: it has no members");
+    json_t *const rows = json_array();
+    if (!rows)
+        return plt_fail(err, PLT_NOMEM, "a list");
+    const enum plt_status st = node_members(node, io, add_member, rows, err);
+    if (st == PLT_OK)
+        *out = rows;
+    else
+        json_decref(rows);
+    return st;
+}
+
+enum plt_status images_members(struct images *images,
+                               const struct reference *reference,
+                               struct plt_io *io, json_t **out,
+                               struct plt_error *err)
+{
+    struct stack *stack = NULL;
+    struct image *image = NULL;
+    enum plt_status st = images_peek(images, reference, &image);
+
+    /* An open image has its archive open; else open one only to list it. */
+    if (st != PLT_OK) {
+        st = build_reference(images, reference, true, io, &stack, NULL, err);
+        if (st == PLT_OK)
+            st = wrap(images, stack, reference->target, &image, err);
+        if (st != PLT_OK)
+            return st;
+    }
+    st = image_members(image, io, out, err);
+    image_unref(image);
+    return st;
+}
+
+/* ---- One image ---- */
+
+uint64_t image_size(const struct image *image)
+{
+    return node_size(stack_top(image->stack));
+}
+
+enum plt_status image_resolve_size(struct image *image, struct plt_io *io,
+                                   uint64_t *size, struct plt_error *err)
+{
+    return node_resolve_size(stack_top(image->stack), io, size, err);
+}
+
+const char *image_etag(const struct image *image)
+{
+    return stack_etag(image->stack);
+}
+
+int64_t image_mtime(const struct image *image)
+{
+    return stack_identity(image->stack)->mtime;
+}
+
+const char *image_name(const struct image *image)
+{
+    return image->name;
+}
+
+enum plt_status image_read(struct image *image, struct plt_io *io,
+                           const struct plt_seg *segs, size_t n,
+                           struct plt_error *err)
+{
+    /* One image is one version for ever: once any read has seen another one,
+     * no read may succeed, not even from memory of the old. */
+    if (stack_has_changed(image->stack)) {
+        const enum plt_status st =
+            plt_fail(err, PLT_CHANGED, "the source has changed");
+        (void)snprintf(err->layer, sizeof(err->layer), "%s", "source");
+        return st;
+    }
+    return node_read(stack_top(image->stack), io, segs, n, err);
+}
+
+enum plt_status image_extents(struct image *image, struct plt_io *io,
+                              uint64_t off, uint64_t len, plt_extent_fn *emit,
+                              void *cookie, struct plt_error *err)
+{
+    return node_extents(stack_top(image->stack), io, off, len, emit, cookie,
+                        err);
+}
+
+json_t *image_info(struct image *image)
+{
+    static const char *const pins[] = {"none", "weak", "strong"};
+    /* What qemu-img says of the image itself comes from its format's driver. */
+    static const char *const lifted[] = {
+        "cluster-size", "dirty-flag",       "encrypted",
+        "compressed",   "backing-filename", "backing-filename-format",
+        "snapshots",    "format-specific"};
+    struct node *const top = stack_top(image->stack);
+    const struct plt_identity *const id = stack_identity(image->stack);
+    const bool is_format = top->driver->kind == PLT_KIND_FORMAT;
+    const uint64_t size = node_size(top);
+    json_t *const layers =
+        stack_layers_json(image->stack, !image->images->config.is_local);
+    json_t *const root =
+        json_pack("{s:o, s:s}", "filename", node_json_text(image->name),
+                  "format", is_format ? top->driver->name : "raw");
+    char when[32];
+    struct tm tm;
+
+    if (!root || !layers) {
+        json_decref(root);
+        json_decref(layers);
+        return NULL;
+    }
+    if (size != PLT_SIZE_UNKNOWN)
+        (void)json_object_set_new(root, "virtual-size",
+                                  json_integer((json_int_t)size));
+    json_t *const first = json_array_get(layers, 0);
+    for (size_t i = 0; is_format && i < sizeof(lifted) / sizeof(lifted[0]);
+         i++) {
+        json_t *const value = json_object_get(first, lifted[i]);
+        if (value) {
+            (void)json_object_set(root, lifted[i], value);
+            (void)json_object_del(first, lifted[i]);
+        }
+    }
+    (void)json_object_set_new(root, "etag", json_string(image_etag(image)));
+    (void)json_object_set_new(root, "pin",
+                              json_string(pins[(unsigned)id->pin % 3]));
+    const time_t t = (time_t)id->mtime;
+    if (id->mtime != INT64_MIN && gmtime_r(&t, &tm) &&
+        strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm))
+        (void)json_object_set_new(root, "last-modified", json_string(when));
+    (void)json_object_set_new(root, "layers", layers);
+    return root;
+}
+
+json_t *images_open_json(struct images *images)
+{
+    json_t *const list = json_array();
+
+    lock_take(&images->lock);
+    for (size_t i = 0; list && i < images->n; i++) {
+        struct image *const image = images->table[i];
+        json_t *const row =
+            json_pack("{s:o, s:s, s:i}", "name", node_json_text(image->name),
+                      "state", image->state == OPEN ? "open" : "opening",
+                      "readers", (int)image->refs - 1);
+        if (row && image->state == OPEN &&
+            image_size(image) != PLT_SIZE_UNKNOWN)
+            (void)json_object_set_new(
+                row, "virtual-size",
+                json_integer((json_int_t)image_size(image)));
+        (void)json_array_append_new(list, row);
+    }
+    lock_give(&images->lock);
+    return list;
+}
+
+bool image_enter(struct image *image, unsigned limit)
+{
+    if (atomic_fetch_add(&image->n_waiting, 1) < limit)
+        return true;
+    (void)atomic_fetch_sub(&image->n_waiting, 1);
+    return false;
+}
+
+void image_leave(struct image *image)
+{
+    (void)atomic_fetch_sub(&image->n_waiting, 1);
+}

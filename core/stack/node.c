@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The boundary to a driver.  Bounds once, here: a span that comes from below a
+ * driver is data and answers PLT_CORRUPT, blamed on the layer that asked. */
+#include "stack/node.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <platter/bytes.h>
+
+#include "stack/extent_list.h"
+#include "util/check.h"
+#include "util/log.h"
+
+/* Largest read of a stream made of reads: big enough to be one good request,
+ * small enough to stay in a core's cache. */
+enum { STREAM_STEP = 256 * 1024 };
+
+static void name_layer(const struct node *node, struct plt_error *err)
+{
+    if (!err->layer[0])
+        (void)snprintf(err->layer, sizeof(err->layer), "%s",
+                       node->driver->name);
+}
+
+/* Every answer of a driver passes here. */
+static enum plt_status heard(struct node *node, struct plt_io *io,
+                             enum plt_status st, struct plt_error *err)
+{
+    if (st == PLT_OK)
+        return st;
+    if ((unsigned)st >= (unsigned)PLT_STATUS_COUNT)
+        st = plt_fail(err, PLT_BUG, "driver answered status %u", (unsigned)st);
+    if (st == PLT_AGAIN) {
+        if (io && (io->flags & PLT_IO_NOWAIT))
+            return st;
+        st = plt_fail(err, PLT_BUG, "driver will not wait");
+    }
+    if (err->status != st) {
+        err->status = st; /* the two are set by one call: it did not */
+        err->text[sizeof(err->text) - 1] = '\0';
+    }
+    name_layer(node, err);
+    if (st == PLT_CHANGED)
+        stack_mark_changed(node->stack);
+    return st;
+}
+
+/* Take the driver's own lock where it wants to be called one at a time. */
+static bool enter(struct node *node, struct plt_io *io)
+{
+    if (node->driver->threads == PLT_CONCURRENT_READS)
+        return true;
+    if (io && (io->flags & PLT_IO_NOWAIT))
+        return pthread_mutex_trylock(&node->serial.mutex) == 0;
+    lock_take(&node->serial);
+    return true;
+}
+
+static void leave(struct node *node)
+{
+    if (node->driver->threads != PLT_CONCURRENT_READS)
+        lock_give(&node->serial);
+}
+
+uint64_t node_size(const struct node *node)
+{
+    return atomic_load_explicit(&node->known_size, memory_order_relaxed);
+}
+
+enum plt_status node_read(struct node *node, struct plt_io *io,
+                          const struct plt_seg *segs, size_t n,
+                          struct plt_error *err)
+{
+    const uint64_t size = node_size(node);
+
+    for (size_t i = 0; i < n; i++) {
+        if (segs[i].len == 0)
+            return plt_fail(err, PLT_BUG, "empty segment");
+        if (size != PLT_SIZE_UNKNOWN
+                ? !plt_span_ok(segs[i].off, segs[i].len, size)
+                : !plt_span_ok(segs[i].off, segs[i].len, PLT_SIZE_MAX))
+            return plt_fail_at(err, PLT_CORRUPT, segs[i].off,
+                               "%zu bytes outside %s of %llu", segs[i].len,
+                               node->driver->name, (unsigned long long)size);
+    }
+    if ((io->flags & PLT_IO_NOWAIT) && !(node->driver->caps & PLT_CAP_NOWAIT))
+        return PLT_AGAIN;
+    if (n == 0)
+        return PLT_OK;
+    if (!(io->flags & PLT_IO_NOWAIT) && io->cancelled(io))
+        return plt_fail(err, PLT_CANCELLED, "request withdrawn");
+    if (!enter(node, io))
+        return PLT_AGAIN;
+    const enum plt_status st =
+        node->driver->read(node->image, io, segs, n, err);
+    leave(node);
+    return heard(node, io, st, err);
+}
+
+enum plt_status node_extents(struct node *node, struct plt_io *io, uint64_t off,
+                             uint64_t len, plt_extent_fn *emit, void *cookie,
+                             struct plt_error *err)
+{
+    struct extent_list list;
+    const uint64_t size = node_size(node);
+
+    if (!plt_span_ok(off, len, size != PLT_SIZE_UNKNOWN ? size : PLT_SIZE_MAX))
+        return plt_fail_at(err, PLT_CORRUPT, off, "extents outside %s",
+                           node->driver->name);
+    extent_list_init(&list, off, len, emit, cookie);
+    if (!node->driver->extents && len)
+        (void)extent_list_take(&list,
+                               &(struct plt_extent){.off = off, .len = len});
+    while (list.next < list.end && !list.has_stopped && !list.is_broken) {
+        const uint64_t before = list.next;
+        if (!enter(node, io))
+            return PLT_AGAIN;
+        enum plt_status st = node->driver->extents(
+            node->image, io, list.next, list.end - list.next, extent_list_take,
+            &list, err);
+        leave(node);
+        st = heard(node, io, st, err);
+        if (st != PLT_OK)
+            return st;
+        if (list.next == before)
+            list.is_broken = true;
+    }
+    if (list.is_broken && !list.has_stopped) {
+        struct log_line l;
+        log_begin(&l, LOG_ERROR, "plugin_broke_contract");
+        log_text(&l, "layer", node->driver->name);
+        log_text(&l, "text", "extents out of order");
+        log_end(&l);
+        const enum plt_status st =
+            plt_fail_at(err, PLT_BUG, list.next, "extents out of order");
+        name_layer(node, err);
+        return st;
+    }
+    extent_list_flush(&list);
+    return PLT_OK;
+}
+
+enum plt_status node_resolve_size(struct node *node, struct plt_io *io,
+                                  uint64_t *size, struct plt_error *err)
+{
+    *size = node_size(node);
+    if (*size != PLT_SIZE_UNKNOWN)
+        return PLT_OK;
+    if (!node->driver->resolve_size) {
+        const enum plt_status st =
+            plt_fail(err, PLT_BUG, "driver has no size and no way to find it");
+        name_layer(node, err);
+        return st;
+    }
+    if (!enter(node, io))
+        return PLT_AGAIN;
+    enum plt_status st = node->driver->resolve_size(node->image, io, size, err);
+    leave(node);
+    if (st == PLT_OK && *size > PLT_SIZE_MAX)
+        st = plt_fail(err, PLT_CORRUPT, "size %llu", (unsigned long long)*size);
+    st = heard(node, io, st, err);
+    if (st == PLT_OK)
+        atomic_store_explicit(&node->known_size, *size, memory_order_relaxed);
+    return st;
+}
+
+enum plt_status node_members(struct node *node, struct plt_io *io,
+                             plt_member_fn *emit, void *cookie,
+                             struct plt_error *err)
+{
+    if (!node->driver->members)
+        return plt_fail(err, PLT_UNSUPPORTED, "%s has no members",
+                        node->driver->name);
+    if (!enter(node, io))
+        return PLT_AGAIN;
+    const enum plt_status st =
+        node->driver->members(node->image, io, emit, cookie, err);
+    leave(node);
+    return heard(node, io, st, err);
+}
+
+enum plt_status node_revalidate(struct node *node, struct plt_io *io,
+                                struct plt_error *err)
+{
+    if (!node->driver->revalidate)
+        return PLT_OK;
+    if (!enter(node, io))
+        return PLT_AGAIN;
+    const enum plt_status st = node->driver->revalidate(node->image, io, err);
+    leave(node);
+    return heard(node, io, st, err);
+}
+
+/* ---- The node as a child ---- */
+
+static enum plt_status child_read(struct plt_child *child, struct plt_io *io,
+                                  const struct plt_seg *segs, size_t n,
+                                  struct plt_error *err)
+{
+    return node_read((struct node *)child, io, segs, n, err);
+}
+
+static enum plt_status child_extents(struct plt_child *child, struct plt_io *io,
+                                     uint64_t off, uint64_t len,
+                                     plt_extent_fn *emit, void *cookie,
+                                     struct plt_error *err)
+{
+    return node_extents((struct node *)child, io, off, len, emit, cookie, err);
+}
+
+static enum plt_status child_size(struct plt_child *child, struct plt_io *io,
+                                  uint64_t *size, struct plt_error *err)
+{
+    return node_resolve_size((struct node *)child, io, size, err);
+}
+
+struct node_stream {
+    struct plt_stream stream; /* first */
+    struct node *node;
+    struct plt_stream *inner; /* the driver's own; NULL: made of reads */
+    uint64_t off;
+};
+
+static enum plt_status stream_read(struct plt_stream *stream, struct plt_io *io,
+                                   void *buf, size_t cap, size_t *got,
+                                   struct plt_error *err)
+{
+    struct node_stream *const s = (struct node_stream *)stream;
+    enum plt_status st;
+
+    if (s->inner) {
+        st = s->inner->read(s->inner, io, buf, cap, got, err);
+        if (st == PLT_OK && *got > cap)
+            st = plt_fail(err, PLT_BUG, "stream read more than asked");
+        return heard(s->node, io, st, err);
+    }
+    uint64_t size;
+    st = node_resolve_size(s->node, io, &size, err);
+    if (st != PLT_OK)
+        return st;
+    if (cap > STREAM_STEP)
+        cap = STREAM_STEP;
+    if (cap > size - s->off)
+        cap = (size_t)(size - s->off);
+    if (cap) {
+        const struct plt_seg seg = {s->off, cap, buf};
+        st = node_read(s->node, io, &seg, 1, err);
+    }
+    if (st == PLT_OK) {
+        s->off += cap;
+        *got = cap;
+    }
+    return st;
+}
+
+static void stream_close(struct plt_stream *stream)
+{
+    struct node_stream *const s = (struct node_stream *)stream;
+
+    if (s->inner)
+        s->inner->close(s->inner);
+    free(s);
+}
+
+static enum plt_status child_stream(struct plt_child *child, struct plt_io *io,
+                                    uint64_t off, struct plt_stream **stream,
+                                    struct plt_error *err)
+{
+    struct node *const node = (struct node *)child;
+    const uint64_t size = node_size(node);
+    enum plt_status st = PLT_OK;
+
+    if (off > (size != PLT_SIZE_UNKNOWN ? size : PLT_SIZE_MAX))
+        return plt_fail_at(err, PLT_CORRUPT, off, "stream outside %s",
+                           node->driver->name);
+    struct node_stream *const s = calloc(1, sizeof(*s));
+    if (!s)
+        return plt_fail(err, PLT_NOMEM, "a stream");
+    s->stream = (struct plt_stream){.struct_size = (uint32_t)sizeof(s->stream),
+                                    .read = stream_read,
+                                    .close = stream_close};
+    s->node = node;
+    s->off = off;
+    if (node->driver->stream_open &&
+        node->driver->threads == PLT_CONCURRENT_READS)
+        st = heard(
+            node, io,
+            node->driver->stream_open(node->image, io, off, &s->inner, err),
+            err);
+    if (st != PLT_OK) {
+        free(s);
+        return st;
+    }
+    *stream = &s->stream;
+    return PLT_OK;
+}
+
+/* ---- Life ---- */
+
+void node_init(struct node *node, struct stack *stack,
+               const struct plt_driver *driver, struct node *below,
+               struct location *place)
+{
+    static _Atomic uint64_t owners = 1;
+
+    *node = (struct node){.driver = driver,
+                          .stack = stack,
+                          .below = below,
+                          .place = place,
+                          .owner = atomic_fetch_add(&owners, 1)};
+    node->child =
+        (struct plt_child){.struct_size = (uint32_t)sizeof(node->child),
+                           .read = child_read,
+                           .extents = child_extents,
+                           .resolve_size = child_size,
+                           .stream_open = child_stream};
+    atomic_init(&node->known_size, PLT_SIZE_UNKNOWN);
+    lock_init(&node->serial);
+    node_host_init(node);
+}
+
+enum plt_status node_open(struct node *node, struct plt_open_args *args,
+                          struct plt_error *err)
+{
+    struct plt_opened opened = {.struct_size = (uint32_t)sizeof(opened),
+                                .size = PLT_SIZE_UNKNOWN};
+
+    args->struct_size = (uint32_t)sizeof(*args);
+    args->host = &node->host;
+    args->child = node->below ? &node->below->child : NULL;
+    if (node->below && node->below->is_pinned)
+        memcpy(args->child_id, node->below->id, sizeof(args->child_id));
+    enum plt_status st = node->driver->open(args, &node->image, &opened, err);
+    if (st != PLT_OK)
+        return heard(node, args->io, st, err);
+    node->is_open = true;
+    if (opened.size != PLT_SIZE_UNKNOWN && opened.size > PLT_SIZE_MAX)
+        return heard(node, args->io,
+                     plt_fail(err, PLT_CORRUPT, "size %llu",
+                              (unsigned long long)opened.size),
+                     err);
+    node->child.size = opened.size;
+    /* What is true of the layer below stays true, unless a driver is itself
+     * the one that makes it so. */
+    node->child.flags = opened.flags & (PLT_OPENED_FORWARD | PLT_OPENED_REMOTE);
+    if (node->below)
+        node->child.flags |= node->below->child.flags & PLT_CHILD_REMOTE;
+    atomic_store(&node->known_size, opened.size);
+    if (node->driver->identity)
+        node->driver->identity(node->image, &node->identity);
+    return PLT_OK;
+}
+
+void node_release(struct node *node)
+{
+    if (node->is_open)
+        node->driver->close(node->image);
+    node->is_open = false;
+    cache_drop_owner(stack_environment(node->stack)->cache, node->owner);
+    lock_release(&node->serial);
+}

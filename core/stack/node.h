@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One open layer, and the only caller of its driver.
+ *
+ * Every read, from HTTP or from a driver above, passes here.  Here spans are
+ * checked, the driver's promise about threads is kept, PLT_IO_NOWAIT is held
+ * back from drivers that do not know it, errors get their layer's name, what a
+ * driver answers is doubted, and a source that changed marks the whole stack.
+ * Threads: any, between node_open and node_close. */
+#ifndef STACK_NODE_H
+#define STACK_NODE_H
+
+#include <stdatomic.h>
+
+#include <jansson.h>
+
+#include <platter/driver.h>
+
+#include "cache/cache.h"
+#include "stack/policy.h"
+#include "util/lock.h"
+
+struct stack;
+
+struct node {
+    struct plt_child child; /* first: this layer as the child of the next */
+    struct plt_host host;   /* what its driver is handed */
+    const struct plt_driver *driver;
+    void *image;
+    bool is_open;
+    struct stack *stack;    /* borrowed */
+    struct node *below;     /* borrowed; NULL under a source */
+    struct location *place; /* of the source at its bottom; borrowed */
+    unsigned depth;         /* images above it in the chain of backing files */
+    uint64_t owner;         /* in the cache */
+    struct lock serial;     /* held across calls of a PLT_ONE_AT_A_TIME driver;
+                               taken in stack order, top down */
+    _Atomic uint64_t known_size; /* PLT_SIZE_UNKNOWN until it is */
+    uint8_t id[32];              /* equal ids: equal bytes; 0: not pinned */
+    bool is_pinned;
+    struct plt_identity identity; /* of a source */
+};
+
+/* Everything a stack shares with its nodes. */
+struct stack_env {
+    struct cache *cache;
+    const struct policy *policy;
+    int state_dir; /* file descriptor or -1 */
+};
+
+/* Set up an unopened node; node_release undoes it. */
+void node_init(struct node *node, struct stack *stack,
+               const struct plt_driver *driver, struct node *below,
+               struct location *place);
+/* driver->open with everything around it.  args needs flags, io, settings,
+ * n_settings, url and fd; fd is consumed. */
+PLT_MUST_USE enum plt_status
+node_open(struct node *node, struct plt_open_args *args, struct plt_error *err);
+/* Close, forget cached blocks, release. */
+void node_release(struct node *node);
+
+uint64_t node_size(const struct node *node);
+PLT_MUST_USE enum plt_status node_read(struct node *node, struct plt_io *io,
+                                       const struct plt_seg *segs, size_t n,
+                                       struct plt_error *err);
+PLT_MUST_USE enum plt_status node_extents(struct node *node, struct plt_io *io,
+                                          uint64_t off, uint64_t len,
+                                          plt_extent_fn *emit, void *cookie,
+                                          struct plt_error *err);
+PLT_MUST_USE enum plt_status node_resolve_size(struct node *node,
+                                               struct plt_io *io,
+                                               uint64_t *size,
+                                               struct plt_error *err);
+PLT_MUST_USE enum plt_status node_members(struct node *node, struct plt_io *io,
+                                          plt_member_fn *emit, void *cookie,
+                                          struct plt_error *err);
+PLT_MUST_USE enum plt_status
+node_revalidate(struct node *node, struct plt_io *io, struct plt_error *err);
+
+/* What the driver says of itself, as an object; new.  hide_place: leave out
+ * what names the source's address. */
+json_t *node_info(struct node *node, bool hide_place);
+/* Bytes that are not UTF-8 text, escaped; new JSON string. */
+json_t *node_json_text(const char *text);
+
+/* node_host.c: fill node->host. */
+void node_host_init(struct node *node);
+
+/* Called by node when a layer reports that its source changed, and by the host
+ * for a layer that an image names.  Implemented by stack.c. */
+void stack_mark_changed(struct stack *stack);
+const struct stack_env *stack_environment(const struct stack *stack);
+enum plt_status stack_open_named(struct stack *stack, struct node *asker,
+                                 struct plt_io *io, enum plt_role role,
+                                 const char *name, const char *format,
+                                 struct plt_child **child,
+                                 struct plt_error *err);
+
+#endif

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Policy is made of three questions: is this name well formed, which origin's
+ * is it, does the file lie beneath that origin's folder.  The last one is asked
+ * of the kernel while it opens, since only the kernel sees the links. */
+#include "stack/policy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "util/auto.h"
+
+struct origin {
+    char *name, *base;
+    bool is_remote;
+};
+
+struct policy {
+    struct origin origins[POLICY_MAX_ORIGINS];
+    size_t n;
+    bool is_local;
+};
+
+struct policy *policy_new(bool is_local)
+{
+    struct policy *const p = calloc(1, sizeof(*p));
+    if (p)
+        p->is_local = is_local;
+    return p;
+}
+
+void policy_free(struct policy *policy)
+{
+    if (!policy)
+        return;
+    for (size_t i = 0; i < policy->n; i++) {
+        free(policy->origins[i].name);
+        free(policy->origins[i].base);
+    }
+    free(policy);
+}
+
+void location_release(struct location *l)
+{
+    free(l->url);
+    free(l->folder);
+    free(l->path);
+    free(l->base);
+    free(l->label);
+    *l = (struct location){.url = NULL};
+}
+
+bool policy_name_ok(const char *name)
+{
+    static const char alnum[] = "abcdefghijklmnopqrstuvwxyz"
+                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    const size_t n = strlen(name);
+    if (!n || n > 63 || !strchr(alnum, name[0]))
+        return false;
+    for (const char *p = name; *p; p++) {
+        if (!strchr(alnum, *p) && !strchr("._-", *p))
+            return false;
+    }
+    return true;
+}
+
+static const struct origin *find(const struct policy *policy, const char *name,
+                                 size_t len)
+{
+    for (size_t i = 0; i < policy->n; i++) {
+        const struct origin *const o = &policy->origins[i];
+        if (strlen(o->name) == len && memcmp(o->name, name, len) == 0)
+            return o;
+    }
+    return NULL;
+}
+
+bool policy_has_origin(const struct policy *policy, const char *name)
+{
+    return find(policy, name, strlen(name)) != NULL;
+}
+
+static bool is_http(const char *text)
+{
+    return strncmp(text, "http://", 7) == 0 ||
+           strncmp(text, "https://", 8) == 0;
+}
+
+/* Concatenation; new, NULL without memory. */
+static char *join(const char *a, const char *b, const char *c)
+{
+    const size_t size = strlen(a) + strlen(b) + strlen(c) + 1;
+    char *const s = malloc(size);
+    if (s)
+        (void)snprintf(s, size, "%s%s%s", a, b, c);
+    return s;
+}
+
+enum plt_status policy_add_origin(struct policy *policy, const char *name,
+                                  const char *base, struct plt_error *err)
+{
+    const bool is_remote = is_http(base);
+
+    if (!policy_name_ok(name))
+        return plt_fail(err, PLT_INVALID,
+                        "origin name %.64s: letters, digits, . _ - only", name);
+    if (policy_has_origin(policy, name))
+        return plt_fail(err, PLT_INVALID, "origin %s named twice", name);
+    if (policy->n == POLICY_MAX_ORIGINS)
+        return plt_fail(err, PLT_INVALID, "more than %d origins",
+                        POLICY_MAX_ORIGINS);
+    if (is_remote) {
+        const char *const host = strstr(base, "://") + 3;
+        if (strpbrk(base, "?# \t\r\n\\") || *host == '/' || !*host ||
+            memchr(host, '@', strcspn(host, "/")))
+            return plt_fail(err, PLT_INVALID,
+                            "origin %s: a URL without user, query or fragment",
+                            name);
+    } else if (base[0] != '/') {
+        return plt_fail(err, PLT_INVALID,
+                        "origin %s: an http(s) URL or an absolute folder",
+                        name);
+    } else {
+        struct stat sb;
+        if (stat(base, &sb) != 0)
+            return plt_fail_sys(err, PLT_INVALID, errno, "origin %s", name);
+        if (!S_ISDIR(sb.st_mode))
+            return plt_fail(err, PLT_INVALID, "origin %s: not a folder", name);
+    }
+    struct origin *const o = &policy->origins[policy->n];
+    const char *const slash = base[strlen(base) - 1] == '/' ? "" : "/";
+    *o = (struct origin){.name = strdup(name),
+                         .base = join(base, slash, ""),
+                         .is_remote = is_remote};
+    if (!o->name || !o->base) {
+        free(o->name);
+        free(o->base);
+        return plt_fail(err, PLT_NOMEM, "an origin");
+    }
+    policy->n++;
+    return PLT_OK;
+}
+
+/* RFC 3986 2.3: everything but unreserved characters and '/' is encoded. */
+static char *encode_path(const char *path)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyz"
+                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/";
+    char *const out = malloc(strlen(path) * 3 + 1);
+    char *p = out;
+
+    for (const char *s = path; out && *s; s++) {
+        if (strchr(plain, *s))
+            *p++ = *s;
+        else
+            p += snprintf(p, 4, "%%%02X", (unsigned)(unsigned char)*s);
+    }
+    if (out)
+        *p = '\0';
+    return out;
+}
+
+static enum plt_status fill(struct location *out, const char *base,
+                            bool is_remote, const char *path, const char *label,
+                            struct plt_error *err)
+{
+    *out = (struct location){.path = strdup(path), .label = strdup(label)};
+    bool is_good = out->path && out->label;
+    if (is_remote) {
+        AUTO_FREE char *coded = encode_path(path);
+        out->base = strdup(base);
+        out->url = coded ? join(base, coded, "") : NULL;
+        is_good = is_good && out->base && out->url;
+    } else {
+        out->folder = strdup(base);
+        is_good = is_good && out->folder;
+    }
+    if (is_good)
+        return PLT_OK;
+    location_release(out);
+    return plt_fail(err, PLT_NOMEM, "a location");
+}
+
+enum plt_status policy_locate(const struct policy *policy, const char *target,
+                              struct location *out, struct plt_error *err)
+{
+    const size_t len = strcspn(target, "/");
+    const struct origin *const o = find(policy, target, len);
+
+    if (!o || !target[len] || !target[len + 1])
+        return plt_fail(err, PLT_NOT_FOUND, "no origin of that name");
+    return fill(out, o->base, o->is_remote, target + len + 1, target, err);
+}
+
+enum plt_status policy_locate_own(const struct policy *policy, const char *text,
+                                  struct location *out, struct plt_error *err)
+{
+    if (!policy->is_local)
+        return plt_fail(err, PLT_DENIED, "not an origin's");
+    if (is_http(text)) {
+        /* The folder of the URL, for what the image may name. */
+        const char *const path = strchr(strstr(text, "://") + 3, '/');
+        const size_t end =
+            path ? (size_t)(strrchr(path, '/') - text) + 1 : strlen(text);
+        *out = (struct location){.url = strdup(text),
+                                 .base = strndup(text, end),
+                                 .path = strdup(text + end),
+                                 .label = strdup(text),
+                                 .is_own = true};
+        if (out->url && out->base && out->path && out->label)
+            return PLT_OK;
+        location_release(out);
+        return plt_fail(err, PLT_NOMEM, "a location");
+    }
+    if (strstr(text, "://"))
+        return plt_fail(err, PLT_UNSUPPORTED,
+                        "no source for %.*s:", (int)strcspn(text, ":") % 32,
+                        text);
+    const char *const slash = strrchr(text, '/');
+    AUTO_FREE char *folder =
+        slash ? strndup(text, (size_t)(slash - text) + 1) : strdup("./");
+    if (!folder)
+        return plt_fail(err, PLT_NOMEM, "a location");
+    const enum plt_status st =
+        fill(out, folder, false, slash ? slash + 1 : text, text, err);
+    if (st == PLT_OK)
+        out->is_own = true;
+    return st;
+}
+
+/* Why an image may not name this, or NULL. */
+static const char *complaint(const char *name)
+{
+    const size_t first = strcspn(name, "/");
+
+    if (!*name || strlen(name) > 1023)
+        return "is empty or too long";
+    if (name[0] == '/')
+        return "is an absolute path";
+    if (memchr(name, ':', first))
+        return "names a protocol";
+    for (const char *p = name; *p;) {
+        const size_t len = strcspn(p, "/");
+        if (len == 0 || (len == 1 && *p == '.' && p != name))
+            return "has an empty segment";
+        if (len == 2 && p[0] == '.' && p[1] == '.')
+            return "leaves its folder";
+        for (size_t i = 0; i < len; i++) {
+            if ((unsigned char)p[i] < 0x20 || p[i] == 0x7f || p[i] == '\\')
+                return "has characters that no file name of ours has";
+        }
+        p += len;
+        if (*p == '/' && !*++p)
+            return "ends in a slash";
+    }
+    return NULL;
+}
+
+enum plt_status policy_locate_sibling(const struct location *from,
+                                      const char *name, struct location *out,
+                                      struct plt_error *err)
+{
+    const char *const bad = complaint(name);
+
+    if (bad)
+        return plt_fail(err, PLT_DENIED, "the image names a file that %s", bad);
+    if (strncmp(name, "./", 2) == 0)
+        name += 2;
+    const char *const slash = strrchr(from->path, '/');
+    AUTO_FREE char *folder =
+        slash ? strndup(from->path, (size_t)(slash - from->path) + 1)
+              : strdup("");
+    AUTO_FREE char *path = folder ? join(folder, name, "") : NULL;
+    const char *const tail = strrchr(from->label, '/');
+    AUTO_FREE char *stem =
+        tail ? strndup(from->label, (size_t)(tail - from->label) + 1)
+             : strdup("");
+    AUTO_FREE char *label = stem ? join(stem, name, "") : NULL;
+    if (!path || !label)
+        return plt_fail(err, PLT_NOMEM, "a location");
+    return fill(out, from->url ? from->base : from->folder, from->url != NULL,
+                path, label, err);
+}
+
+enum plt_status policy_open_file(const struct location *l, int *fd,
+                                 struct plt_error *err)
+{
+    struct stat sb;
+    AUTO_FD int file = -1;
+
+    if (l->is_own) {
+        AUTO_FREE char *path = join(l->folder, l->path, "");
+        if (!path)
+            return plt_fail(err, PLT_NOMEM, "a path");
+        file = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    } else {
+        AUTO_FD int folder = open(l->folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (folder < 0)
+            return plt_fail_sys(err, PLT_IO, errno, "the origin's folder");
+        struct open_how how = {
+            .flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+            .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+        file = (int)syscall(SYS_openat2, folder, l->path, &how, sizeof(how));
+    }
+    if (file < 0) {
+        const int sys = errno;
+        if (sys == ENOENT || sys == ENOTDIR || sys == ENAMETOOLONG)
+            return plt_fail_sys(err, PLT_NOT_FOUND, sys, "open");
+        if (sys == EXDEV || sys == ELOOP || sys == EACCES || sys == EPERM)
+            return plt_fail_sys(err, PLT_DENIED, sys, "open");
+        if (sys == EMFILE || sys == ENFILE)
+            return plt_fail_sys(err, PLT_BUSY, sys, "open");
+        return plt_fail_sys(err, PLT_IO, sys, "open");
+    }
+    if (fstat(file, &sb) != 0)
+        return plt_fail_sys(err, PLT_IO, errno, "fstat");
+    if (S_ISDIR(sb.st_mode))
+        return plt_fail(err, PLT_NOT_FOUND, "a folder, not a file");
+    if (!S_ISREG(sb.st_mode) && !(l->is_own && S_ISBLK(sb.st_mode)))
+        return plt_fail(err, PLT_DENIED, "not a regular file");
+    *fd = file;
+    file = -1;
+    return PLT_OK;
+}
+
+/* Scheme and authority in lower case, without the scheme's own port, and the
+ * path; false: not a URL that could be any origin's. */
+static bool split_url(const char *url, char *site, size_t cap,
+                      const char **path)
+{
+    if (!is_http(url) || strpbrk(url, "\\ \t\r\n"))
+        return false;
+    const char *const host = strstr(url, "://") + 3;
+    const size_t len = (size_t)(host - url) + strcspn(host, "/?#");
+    if (len >= cap || memchr(host, '@', strcspn(host, "/?#")))
+        return false;
+    for (size_t i = 0; i < len; i++)
+        site[i] = url[i] >= 'A' && url[i] <= 'Z' ? (char)(url[i] + 32) : url[i];
+    site[len] = '\0';
+    const char *const port = url[4] == 's' ? ":443" : ":80";
+    const size_t n = strlen(port);
+    if (len > n && strcmp(site + len - n, port) == 0)
+        site[len - n] = '\0';
+    *path = url + len;
+    return true;
+}
+
+/* A dot segment, plain or encoded, anywhere before the query. */
+static bool has_dots(const char *path)
+{
+    for (const char *p = path; *p && *p != '?' && *p != '#';) {
+        size_t dots = 0, others = 0;
+        for (p += *p == '/'; *p && !strchr("/?#", *p);) {
+            const bool coded =
+                p[0] == '%' && p[1] == '2' && (p[2] == 'e' || p[2] == 'E');
+            if (*p == '.' || coded)
+                dots++;
+            else
+                others++;
+            if (p[0] == '%' && p[1] == '2' && (p[2] == 'f' || p[2] == 'F'))
+                return true;
+            p += coded ? 3 : 1;
+        }
+        if (!others && (dots == 1 || dots == 2))
+            return true;
+    }
+    return false;
+}
+
+enum plt_status policy_allow_url(const struct policy *policy, const char *url,
+                                 struct plt_error *err)
+{
+    char site[512], ours[512];
+    const char *path, *base;
+
+    if (!split_url(url, site, sizeof(site), &path) || has_dots(path))
+        return plt_fail(err, PLT_DENIED, "redirect to a URL of no origin");
+    if (policy->is_local)
+        return PLT_OK;
+    for (size_t i = 0; i < policy->n; i++) {
+        const struct origin *const o = &policy->origins[i];
+        if (o->is_remote && split_url(o->base, ours, sizeof(ours), &base) &&
+            strcmp(site, ours) == 0 && strncmp(path, base, strlen(base)) == 0)
+            return PLT_OK;
+    }
+    return plt_fail(err, PLT_DENIED, "redirect to a URL of no origin");
+}
+
+json_t *policy_origins_json(const struct policy *policy)
+{
+    json_t *const list = json_array();
+
+    for (size_t i = 0; list && i < policy->n; i++)
+        (void)json_array_append_new(
+            list,
+            json_pack("{s:s, s:s}", "name", policy->origins[i].name, "kind",
+                      policy->origins[i].is_remote ? "http" : "local"));
+    return list;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What may be opened: configured origins, and siblings of an image in its own
+ * origin's folder.  Nothing else, whoever asks: client, image or redirect.
+ *
+ * A location is a place that policy has allowed; only this module makes one.
+ * A local file is opened with openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS),
+ * so that neither ".." nor a symbolic link leaves the origin's folder, and only
+ * a regular file.  A command on its user's own authority (is_local) may also
+ * name any path and URL itself; what images name stays confined even there.
+ * Threads: read only after the origins are added. */
+#ifndef STACK_POLICY_H
+#define STACK_POLICY_H
+
+#include <stdbool.h>
+
+#include <jansson.h>
+
+#include <platter/error.h>
+
+enum { POLICY_MAX_ORIGINS = 256 };
+
+struct policy;
+
+struct location {
+    char *url;    /* http(s), or NULL for a local file; new, as all here */
+    char *folder; /* local: what the path must stay beneath */
+    char *path;   /* local: below folder; remote: below base */
+    char *base;   /* remote: the origin's prefix, with its last slash */
+    char *label;  /* as the asker wrote it, for people and for logs */
+    bool is_own;  /* named by the user of a command: any file may be meant */
+};
+
+struct policy *policy_new(bool is_local);
+void policy_free(struct policy *policy);
+
+/* BASE: an http(s) URL prefix without user, query or fragment, or an absolute
+ * folder.  NAME: [A-Za-z0-9][A-Za-z0-9._-]{0,62}. */
+PLT_MUST_USE enum plt_status policy_add_origin(struct policy *policy,
+                                               const char *name,
+                                               const char *base,
+                                               struct plt_error *err);
+bool policy_name_ok(const char *name);
+bool policy_has_origin(const struct policy *policy, const char *name);
+
+/* "ORIGIN/PATH", decoded and normalised (reference.h). */
+PLT_MUST_USE enum plt_status policy_locate(const struct policy *policy,
+                                           const char *target,
+                                           struct location *out,
+                                           struct plt_error *err);
+/* A path or URL that a command's user wrote; PLT_DENIED unless is_local. */
+PLT_MUST_USE enum plt_status policy_locate_own(const struct policy *policy,
+                                               const char *text,
+                                               struct location *out,
+                                               struct plt_error *err);
+/* A name that an image at `from` holds: untrusted bytes. */
+PLT_MUST_USE enum plt_status policy_locate_sibling(const struct location *from,
+                                                   const char *name,
+                                                   struct location *out,
+                                                   struct plt_error *err);
+void location_release(struct location *location);
+
+/* A local location's file: new descriptor in *fd. */
+PLT_MUST_USE enum plt_status policy_open_file(const struct location *location,
+                                              int *fd, struct plt_error *err);
+/* May a redirect lead here? */
+PLT_MUST_USE enum plt_status policy_allow_url(const struct policy *policy,
+                                              const char *url,
+                                              struct plt_error *err);
+
+json_t *policy_origins_json(const struct policy *policy);
+
+#endif

@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stack/stack.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "util/auto.h"
+#include "util/check.h"
+
+enum {
+    PROBE_BYTES = 64 * 1024,
+    MAX_CHAIN = 64,    /* images in a chain of backing files */
+    MAX_NODES = 1024,  /* 64 images of 16 layers */
+    MAX_CHOICES = 1000 /* members listed in an answer that asks to choose */
+};
+
+/* Part of every id: change it when any driver decodes the same source to other
+ * bytes than before, and every ETag and stored index is new. */
+static const char id_epoch[] = "platter-1";
+
+struct stack {
+    const struct stack_env *env;
+    const struct registry *registry;
+    struct node *nodes[MAX_NODES]; /* in order of opening */
+    size_t n_nodes;
+    struct location *places[MAX_CHAIN + 1];
+    size_t n_places;
+    struct node *top;
+    struct node *source; /* of the first chain */
+    atomic_bool has_changed;
+    char etag[40];
+    /* while opening */
+    json_t **choices;
+    const char *member;
+    bool is_list;
+};
+
+const struct stack_env *stack_environment(const struct stack *stack)
+{
+    return stack->env;
+}
+
+void stack_mark_changed(struct stack *stack)
+{
+    atomic_store(&stack->has_changed, true);
+}
+
+bool stack_has_changed(const struct stack *stack)
+{
+    return atomic_load_explicit(&stack->has_changed, memory_order_relaxed);
+}
+
+struct node *stack_top(struct stack *stack)
+{
+    return stack->top;
+}
+
+const char *stack_etag(const struct stack *stack)
+{
+    return stack->etag;
+}
+
+const struct plt_identity *stack_identity(const struct stack *stack)
+{
+    return &stack->source->identity;
+}
+
+const struct location *stack_place(const struct stack *stack)
+{
+    return stack->places[0];
+}
+
+/* ---- Names of bytes ---- */
+
+static void hash_text(EVP_MD_CTX *md, const char *text)
+{
+    ASSERT(EVP_DigestUpdate(md, text, strlen(text) + 1) == 1);
+}
+
+/* The id of an open node: what it is, how it was asked, over what. */
+static enum plt_status name_node(struct node *node,
+                                 const struct plt_setting *settings, size_t n,
+                                 struct plt_error *err)
+{
+    EVP_MD_CTX *const md = EVP_MD_CTX_new();
+    uint8_t named[32];
+
+    memcpy(named, node->id, sizeof(named)); /* of layers the image named */
+    if (!md || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1) {
+        EVP_MD_CTX_free(md);
+        return plt_fail(err, PLT_NOMEM, "a digest");
+    }
+    hash_text(md, id_epoch);
+    hash_text(md, node->driver->name);
+    for (size_t i = 0; i < n; i++) {
+        hash_text(md, settings[i].name);
+        hash_text(md, settings[i].value);
+    }
+    if (node->below) {
+        ASSERT(EVP_DigestUpdate(md, node->below->id, 32) == 1);
+        ASSERT(EVP_DigestUpdate(md, named, 32) == 1);
+        node->is_pinned = node->below->is_pinned && node->is_pinned;
+    } else {
+        const struct location *const l = node->place;
+        hash_text(md, l->url ? l->url : l->folder);
+        hash_text(md, l->path);
+        hash_text(md, node->identity.validator);
+        node->is_pinned = node->identity.pin != PLT_PIN_NONE;
+        if (!node->is_pinned) {
+            /* Nothing tells two versions apart: this opening is its own. */
+            uint8_t nonce[16];
+            ASSERT(RAND_bytes(nonce, sizeof(nonce)) == 1);
+            ASSERT(EVP_DigestUpdate(md, nonce, sizeof(nonce)) == 1);
+        }
+    }
+    ASSERT(EVP_DigestFinal_ex(md, node->id, NULL) == 1);
+    EVP_MD_CTX_free(md);
+    return PLT_OK;
+}
+
+/* ---- Opening ---- */
+
+/* Open one layer and put it on the stack.  args: flags, settings, url, fd. */
+static enum plt_status add_node(struct stack *stack,
+                                const struct plt_driver *driver,
+                                struct node *below, struct location *place,
+                                unsigned depth, struct plt_open_args *args,
+                                struct node **out, struct plt_error *err)
+{
+    struct node *const node =
+        stack->n_nodes < MAX_NODES ? malloc(sizeof(*node)) : NULL;
+
+    if (!node) {
+        if (args->fd >= 0)
+            (void)close(args->fd);
+        return plt_fail(err, PLT_NOMEM, "a layer");
+    }
+    node_init(node, stack, driver, below, place);
+    node->depth = depth;
+    node->is_pinned = true; /* until a named layer is not */
+    enum plt_status st = node_open(node, args, err);
+    if (st == PLT_OK)
+        st = name_node(node, args->settings, args->n_settings, err);
+    if (st != PLT_OK) {
+        node_release(node);
+        free(node);
+        return st;
+    }
+    stack->nodes[stack->n_nodes++] = node;
+    *out = node;
+    return PLT_OK;
+}
+
+static enum plt_status open_source(struct stack *stack, struct location *place,
+                                   unsigned depth, struct plt_io *io,
+                                   struct node **out, struct plt_error *err)
+{
+    const char *const name = place->url ? "curl" : "file";
+    const struct plt_driver *const driver =
+        registry_find(stack->registry, name, strlen(name));
+    struct plt_open_args args = {.io = io, .url = place->url, .fd = -1};
+
+    if (!driver || driver->kind != PLT_KIND_SOURCE)
+        return plt_fail(err, PLT_UNSUPPORTED, "the plugin %s is not there",
+                        name);
+    if (!place->url) {
+        const enum plt_status st = policy_open_file(place, &args.fd, err);
+        if (st != PLT_OK) {
+            (void)snprintf(err->layer, sizeof(err->layer), "%s", name);
+            return st;
+        }
+    }
+    return add_node(stack, driver, NULL, place, depth, &args, out, err);
+}
+
+/* The first bytes of a layer, whose length may be unknown: *len of them. */
+static enum plt_status read_head(struct node *node, struct plt_io *io,
+                                 uint8_t *head, size_t *len,
+                                 struct plt_error *err)
+{
+    uint64_t size = node_size(node);
+    struct plt_seg seg = {0, PROBE_BYTES, head};
+
+    if (size == PLT_SIZE_UNKNOWN) {
+        const enum plt_status st = node_read(node, io, &seg, 1, err);
+        if (st != PLT_CORRUPT) {
+            *len = PROBE_BYTES;
+            return st;
+        }
+        /* Shorter than that, or broken: the end tells, and it is near. */
+        const enum plt_status size_st = node_resolve_size(node, io, &size, err);
+        if (size_st != PLT_OK)
+            return size_st;
+    }
+    *len = size < PROBE_BYTES ? (size_t)size : PROBE_BYTES;
+    seg.len = *len;
+    return *len ? node_read(node, io, &seg, 1, err) : PLT_OK;
+}
+
+static bool add_choice(void *cookie, const struct plt_member *member)
+{
+    json_t *const list = (json_t *)cookie;
+
+    if (member->is_candidate)
+        (void)json_array_append_new(
+            list, json_pack("{s:o, s:I}", "name", node_json_text(member->name),
+                            "size", (json_int_t)(member->size & INT64_MAX)));
+    return json_array_size(list) < MAX_CHOICES;
+}
+
+/* The candidates of an archive that would not choose; best effort, since the
+ * error that matters is already there. */
+static void list_choices(struct stack *stack, const struct plt_driver *driver,
+                         struct node *below, struct location *place,
+                         struct plt_io *io)
+{
+    struct plt_open_args args = {.flags = PLT_OPEN_LIST, .io = io, .fd = -1};
+    struct plt_error ignored;
+    struct node *archive;
+
+    if (!stack->choices)
+        return;
+    if (add_node(stack, driver, below, place, 0, &args, &archive, &ignored) !=
+        PLT_OK)
+        return;
+    json_t *const list = json_array();
+    if (list && node_members(archive, io, add_choice, list, &ignored) == PLT_OK)
+        *stack->choices = list;
+    else
+        json_decref(list);
+}
+
+/* Open the layer `driver` over `below`; layer: its settings or NULL. */
+static enum plt_status open_layer(struct stack *stack,
+                                  const struct plt_driver *driver,
+                                  const struct spec_layer *layer,
+                                  struct node *below, struct location *place,
+                                  unsigned depth, struct plt_io *io,
+                                  struct node **out, struct plt_error *err)
+{
+    struct plt_setting settings[SPEC_MAX_SETTINGS + 1];
+    struct plt_open_args args = {.io = io, .fd = -1, .settings = settings};
+    const bool is_archive = driver->kind == PLT_KIND_ARCHIVE;
+
+    for (size_t i = 0; layer && i < layer->n_settings; i++)
+        settings[args.n_settings++] = layer->settings[i];
+    /* member= is for the archive nearest to the source. */
+    if (is_archive && stack->member && spec_driver_takes(driver, "member")) {
+        settings[args.n_settings++] =
+            (struct plt_setting){"member", stack->member};
+        stack->member = NULL;
+    }
+    if (is_archive && stack->is_list)
+        args.flags |= PLT_OPEN_LIST;
+    const enum plt_status st =
+        add_node(stack, driver, below, place, depth, &args, out, err);
+    if (st == PLT_CHOICE)
+        list_choices(stack, driver, below, place, io);
+    return st;
+}
+
+/* Ask what the layer is, open that, and again.  *top is moved up. */
+static enum plt_status probe_up(struct stack *stack, bool is_format_wanted,
+                                struct location *place, unsigned depth,
+                                struct plt_io *io, struct node **top,
+                                struct plt_error *err)
+{
+    AUTO_FREE uint8_t *head = malloc(PROBE_BYTES);
+
+    if (!head)
+        return plt_fail(err, PLT_NOMEM, "the head of a layer");
+    for (unsigned n = 0;; n++) {
+        struct plt_probe probe = {.struct_size = (uint32_t)sizeof(probe),
+                                  .head = head};
+        enum plt_status st = read_head(*top, io, head, &probe.head_len, err);
+        if (st != PLT_OK)
+            return st;
+        probe.size = node_size(*top);
+        const struct plt_driver *const driver =
+            registry_probe(stack->registry, &probe, is_format_wanted);
+        if (!driver)
+            return PLT_OK;
+        if (n == SPEC_MAX_LAYERS)
+            return plt_fail(err, PLT_UNSUPPORTED,
+                            "more than %d layers in one another",
+                            SPEC_MAX_LAYERS);
+        st = open_layer(stack, driver, NULL, *top, place, depth, io, top, err);
+        if (st != PLT_OK)
+            return st;
+        if (driver->kind == PLT_KIND_FORMAT ||
+            (driver->kind == PLT_KIND_ARCHIVE && stack->is_list))
+            return PLT_OK;
+    }
+}
+
+/* One image: its source and what lies over it.  Steals place. */
+static enum plt_status open_chain(struct stack *stack, struct location *place,
+                                  const struct spec *spec, const char *format,
+                                  unsigned depth, struct plt_io *io,
+                                  struct node **top, struct plt_error *err)
+{
+    ASSERT(stack->n_places < MAX_CHAIN + 1);
+    stack->places[stack->n_places++] = place;
+    enum plt_status st = open_source(stack, place, depth, io, top, err);
+    if (depth == 0 && st == PLT_OK)
+        stack->source = *top;
+    if (st != PLT_OK)
+        return st;
+    if (!spec || !spec->is_pinned) {
+        const bool is_raw = format && strcmp(format, "raw") == 0;
+        st = probe_up(stack, !is_raw, place, depth, io, top, err);
+        if (st == PLT_OK && format && !is_raw &&
+            strcmp((*top)->driver->name, format) != 0)
+            return plt_fail(err, PLT_CORRUPT, "%.100s is not %.32s",
+                            place->label, format);
+        return st;
+    }
+    for (size_t i = spec->n_layers; i-- > 0 && st == PLT_OK;) {
+        const struct spec_layer *const layer = &spec->layers[i];
+        st = open_layer(stack, layer->driver, layer, *top, place, depth, io,
+                        top, err);
+        if (st == PLT_OK && stack->is_list &&
+            layer->driver->kind == PLT_KIND_ARCHIVE)
+            break;
+    }
+    return st;
+}
+
+/* Two locations that are the same place by name. */
+static bool same_place(const struct location *a, const struct location *b)
+{
+    if (a->url || b->url)
+        return a->url && b->url && strcmp(a->url, b->url) == 0;
+    return strcmp(a->folder, b->folder) == 0 && strcmp(a->path, b->path) == 0;
+}
+
+enum plt_status stack_open_named(struct stack *stack, struct node *asker,
+                                 struct plt_io *io, enum plt_role role,
+                                 const char *name, const char *format,
+                                 struct plt_child **child,
+                                 struct plt_error *err)
+{
+    struct node *top = NULL;
+
+    if (role != PLT_ROLE_BACKING)
+        return plt_fail(err, PLT_UNSUPPORTED,
+                        "images of several files are not read yet");
+    for (const struct node *n = asker->below; n; n = n->below) {
+        if (n->driver->kind == PLT_KIND_ARCHIVE)
+            return plt_fail(err, PLT_UNSUPPORTED,
+                            "a backing file beside an archive's member is not "
+                            "looked for yet");
+    }
+    if (asker->depth + 1 >= MAX_CHAIN || stack->n_places == MAX_CHAIN)
+        return plt_fail(err, PLT_DENIED, "a chain of more than %d images",
+                        MAX_CHAIN);
+    struct location *const place = calloc(1, sizeof(*place));
+    if (!place)
+        return plt_fail(err, PLT_NOMEM, "a location");
+    enum plt_status st = policy_locate_sibling(asker->place, name, place, err);
+    if (st != PLT_OK) {
+        free(place);
+        return st;
+    }
+    for (size_t i = 0; i < stack->n_places; i++) {
+        if (same_place(stack->places[i], place)) {
+            location_release(place);
+            free(place);
+            return plt_fail(err, PLT_CORRUPT,
+                            "the chain of backing files is a loop");
+        }
+    }
+    /* A selector is the outermost image's. */
+    const char *const member = stack->member;
+    stack->member = NULL;
+    st =
+        open_chain(stack, place, NULL, format, asker->depth + 1, io, &top, err);
+    stack->member = member;
+    if (st != PLT_OK)
+        return st;
+    uint64_t size;
+    st = node_resolve_size(top, io, &size, err);
+    if (st != PLT_OK)
+        return st;
+    top->child.size = size;
+    /* What the asker is made of names it too (name_node). */
+    EVP_MD_CTX *const md = EVP_MD_CTX_new();
+    if (!md)
+        return plt_fail(err, PLT_NOMEM, "a digest");
+    ASSERT(EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1);
+    ASSERT(EVP_DigestUpdate(md, asker->id, 32) == 1);
+    ASSERT(EVP_DigestUpdate(md, top->id, 32) == 1);
+    ASSERT(EVP_DigestFinal_ex(md, asker->id, NULL) == 1);
+    EVP_MD_CTX_free(md);
+    asker->is_pinned = asker->is_pinned && top->is_pinned;
+    *child = &top->child;
+    return PLT_OK;
+}
+
+enum plt_status stack_open(const struct stack_request *request,
+                           struct plt_io *io, struct stack **out,
+                           json_t **choices, struct plt_error *err)
+{
+    struct stack *const stack = calloc(1, sizeof(*stack));
+    enum plt_status st;
+
+    if (!stack) {
+        location_release(request->place);
+        free(request->place);
+        return plt_fail(err, PLT_NOMEM, "a stack");
+    }
+    stack->env = request->env;
+    stack->registry = request->registry;
+    stack->choices = choices;
+    stack->member = request->member;
+    stack->is_list = request->is_list;
+    st = open_chain(stack, request->place, request->spec, NULL, 0, io,
+                    &stack->top, err);
+    if (st == PLT_OK && stack->member)
+        st = plt_fail(err, PLT_INVALID, "member= but there is no archive");
+    if (st == PLT_OK && stack->is_list &&
+        stack->top->driver->kind != PLT_KIND_ARCHIVE)
+        st = plt_fail(err, PLT_NOT_FOUND, "no archive: it has no members");
+    if (st != PLT_OK) {
+        stack_close(stack);
+        return st;
+    }
+    stack->member = NULL;
+    stack->choices = NULL;
+    size_t n = (size_t)snprintf(stack->etag, sizeof(stack->etag), "\"");
+    for (size_t i = 0; i < 16; i++)
+        n += (size_t)snprintf(stack->etag + n, sizeof(stack->etag) - n, "%02x",
+                              stack->top->id[i]);
+    (void)snprintf(stack->etag + n, sizeof(stack->etag) - n, "\"");
+    *out = stack;
+    return PLT_OK;
+}
+
+void stack_close(struct stack *stack)
+{
+    if (!stack)
+        return;
+    while (stack->n_nodes > 0) {
+        struct node *const node = stack->nodes[--stack->n_nodes];
+        node_release(node);
+        free(node);
+    }
+    for (size_t i = 0; i < stack->n_places; i++) {
+        location_release(stack->places[i]);
+        free(stack->places[i]);
+    }
+    free(stack);
+}
+
+/* The file at a local place still is the one that was opened: a file that was
+ * replaced leaves the open one as it was, unseen by its descriptor. */
+static enum plt_status check_replaced(struct stack *stack, struct node *node,
+                                      struct plt_error *err)
+{
+    struct plt_error ignored;
+    struct stat sb;
+    AUTO_FD int fd = -1;
+    char now[64];
+
+    if (node->place->url)
+        return PLT_OK;
+    if (policy_open_file(node->place, &fd, &ignored) == PLT_OK &&
+        fstat(fd, &sb) == 0) {
+        (void)snprintf(now, sizeof(now), "%llu:%llu",
+                       (unsigned long long)sb.st_dev,
+                       (unsigned long long)sb.st_ino);
+        if (strncmp(now, node->identity.validator, strlen(now)) == 0)
+            return PLT_OK;
+    }
+    stack_mark_changed(stack);
+    return plt_fail(err, PLT_CHANGED, "the file was replaced");
+}
+
+enum plt_status stack_revalidate(struct stack *stack, struct plt_io *io,
+                                 struct plt_error *err)
+{
+    for (size_t i = 0; i < stack->n_nodes; i++) {
+        struct node *const node = stack->nodes[i];
+        if (node->below)
+            continue;
+        enum plt_status st = node_revalidate(node, io, err);
+        if (st == PLT_OK)
+            st = check_replaced(stack, node, err);
+        if (st != PLT_OK)
+            return st;
+    }
+    return PLT_OK;
+}
+
+json_t *stack_layers_json(struct stack *stack, bool hide_place)
+{
+    json_t *const list = json_array();
+
+    for (struct node *n = stack->top; list && n; n = n->below) {
+        json_t *const row = node_info(n, hide_place);
+        if (row && !n->below)
+            (void)json_object_set_new(row, "filename",
+                                      node_json_text(n->place->label));
+        (void)json_array_append_new(list, row);
+    }
+    return list;
+}
+
+json_t *stack_member_json(const struct plt_member *m)
+{
+    const char *type = "other";
+    char when[32] = "";
+    struct tm tm;
+    const time_t t = (time_t)m->mtime;
+
+    switch (m->type) {
+    case '0':
+    case '\0':
+    case '7':
+    case 'S':
+        type = "file";
+        break;
+    case '1':
+        type = "hardlink";
+        break;
+    case '2':
+        type = "symlink";
+        break;
+    case '3':
+    case '4':
+        type = "device";
+        break;
+    case '5':
+        type = "directory";
+        break;
+    case '6':
+        type = "fifo";
+        break;
+    default:
+        break;
+    }
+    /* RFC 3339; years beyond 9999 have no form there. */
+    if (m->mtime >= 0 && m->mtime < INT64_C(253402300800) && gmtime_r(&t, &tm))
+        (void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    json_t *const row = json_pack(
+        "{s:o, s:I, s:I, s:I, s:s, s:b, s:b}", "name", node_json_text(m->name),
+        "size", (json_int_t)(m->size & INT64_MAX), "stored",
+        (json_int_t)(m->stored & INT64_MAX), "offset",
+        (json_int_t)(m->off & INT64_MAX), "type", type, "sparse",
+        (int)m->is_sparse, "candidate", (int)m->is_candidate);
+    if (row && when[0])
+        (void)json_object_set_new(row, "mtime", json_string(when));
+    return row;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A chain of open nodes: opened bottom up, closed top down.
+ *
+ * What the layers are is either pinned by a spec or found by asking every
+ * driver about the first 64 KiB of each layer, until nothing matches.  Probing
+ * ends above a format driver: what a guest wrote on its disk is never taken for
+ * a layer of ours.  Layers that an image names (backing files) become further
+ * chains of the same stack.
+ *
+ * Threads: stack_open and stack_close on one thread each; between them nodes
+ * are used by any. */
+#ifndef STACK_STACK_H
+#define STACK_STACK_H
+
+#include "stack/node.h"
+#include "stack/registry.h"
+#include "stack/spec.h"
+
+struct stack;
+
+struct stack_request {
+    const struct stack_env *env;     /* borrowed, outlives the stack */
+    const struct registry *registry; /* the same */
+    struct location *place;          /* stolen, also on failure */
+    const struct spec *spec;         /* pins layers when is_pinned; or NULL */
+    const char *member;              /* selector or NULL */
+    bool is_list;                    /* stop at the first archive, to list it */
+};
+
+/* new in *out.  On PLT_CHOICE, *choices (when not NULL) is new. */
+PLT_MUST_USE enum plt_status stack_open(const struct stack_request *request,
+                                        struct plt_io *io, struct stack **out,
+                                        json_t **choices,
+                                        struct plt_error *err);
+void stack_close(struct stack *stack);
+
+struct node *stack_top(struct stack *stack);
+bool stack_has_changed(const struct stack *stack);
+const char *stack_etag(const struct stack *stack); /* with its quotes */
+/* Of the chain's own source. */
+const struct plt_identity *stack_identity(const struct stack *stack);
+const struct location *stack_place(const struct stack *stack);
+/* Ask every source whether it is what was opened; PLT_CHANGED if not. */
+PLT_MUST_USE enum plt_status
+stack_revalidate(struct stack *stack, struct plt_io *io, struct plt_error *err);
+/* The layers, guest side first; new. */
+json_t *stack_layers_json(struct stack *stack, bool hide_place);
+/* One archive member as JSON; new. */
+json_t *stack_member_json(const struct plt_member *member);
+
+#endif
