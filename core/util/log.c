@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "util/log.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static _Atomic int max_level = LOG_INFO;
+static _Atomic int out_fd = 2;
+
+void log_set_level(enum log_level level)
+{
+    atomic_store(&max_level, (int)level);
+}
+
+void log_set_fd(int fd)
+{
+    atomic_store(&out_fd, fd);
+}
+
+/* Room is kept for " cut=1\n". */
+static void put(struct log_line *l, const char *s, size_t n)
+{
+    const size_t room = sizeof(l->text) - 8 - l->len;
+    if (n > room) {
+        n = room;
+        l->is_cut = true;
+    }
+    memcpy(l->text + l->len, s, n);
+    l->len += n;
+}
+
+void log_begin(struct log_line *line, enum log_level level, const char *event)
+{
+    static const char *const names[] = {"error", "warn", "info", "debug"};
+
+    line->level = level;
+    line->len = 0;
+    line->is_cut = false;
+    put(line, "level=", 6);
+    put(line, names[level & 3], strlen(names[level & 3]));
+    put(line, " event=", 7);
+    put(line, event, strlen(event));
+}
+
+static void put_key(struct log_line *line, const char *key)
+{
+    put(line, " ", 1);
+    put(line, key, strlen(key));
+    put(line, "=", 1);
+}
+
+void log_text(struct log_line *line, const char *key, const char *value)
+{
+    const bool is_quoted = !*value || strpbrk(value, " \"\\=") != NULL;
+
+    put_key(line, key);
+    if (is_quoted)
+        put(line, "\"", 1);
+    for (; *value; value++) {
+        const unsigned c = (unsigned char)*value;
+        char hex[5];
+        if (c == '"' || c == '\\')
+            put(line, "\\", 1);
+        if (c >= 0x20 && c < 0x7f) {
+            put(line, value, 1);
+        } else {
+            (void)snprintf(hex, sizeof(hex), "\\x%02x", c);
+            put(line, hex, 4);
+        }
+    }
+    if (is_quoted)
+        put(line, "\"", 1);
+}
+
+void log_number(struct log_line *line, const char *key, uint64_t value)
+{
+    char text[24];
+    const int n = snprintf(text, sizeof(text), "%" PRIu64, value);
+    put_key(line, key);
+    put(line, text, (size_t)n);
+}
+
+void log_signed(struct log_line *line, const char *key, int64_t value)
+{
+    char text[24];
+    const int n = snprintf(text, sizeof(text), "%" PRId64, value);
+    put_key(line, key);
+    put(line, text, (size_t)n);
+}
+
+void log_hex(struct log_line *line, const char *key, uint64_t value)
+{
+    char text[24];
+    const int n = snprintf(text, sizeof(text), "0x%" PRIx64, value);
+    put_key(line, key);
+    put(line, text, (size_t)n);
+}
+
+void log_redact_url(const char *url, char *out, size_t cap)
+{
+    const char *const scheme = strstr(url, "://");
+    const char *host = scheme ? scheme + 3 : url;
+    const size_t authority = strcspn(host, "/?#");
+    const char *at = NULL;
+
+    for (size_t i = 0; scheme && i < authority; i++) {
+        if (host[i] == '@')
+            at = host + i;
+    }
+    const size_t head = (size_t)(host - url);
+    if (at)
+        host = at + 1;
+    (void)snprintf(out, cap, "%.*s%.*s", (int)head, url,
+                   (int)strcspn(host, "?#"), host);
+}
+
+void log_url(struct log_line *line, const char *key, const char *url)
+{
+    char clean[1024];
+    log_redact_url(url, clean, sizeof(clean));
+    log_text(line, key, clean);
+}
+
+void log_end(struct log_line *line)
+{
+    if ((int)line->level > atomic_load(&max_level))
+        return;
+    if (line->is_cut) {
+        memcpy(line->text + line->len, " cut=1", 6);
+        line->len += 6;
+    }
+    line->text[line->len++] = '\n';
+    /* One write: lines of several threads never mix.  A log that cannot be
+     * written has nobody left to tell. */
+    if (write(atomic_load(&out_fd), line->text, line->len) < 0)
+        return;
+}
