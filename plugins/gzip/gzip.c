@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The gzip driver: RFC 1952 streams, any range of what they decode to.
+ *
+ * Random access after zran (Mark Adler): see gzip_image.h for the picture.  A
+ * plain stream's length is known at its end; until then the size is unknown,
+ * and what the front has passed can be read. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "gzip_header.h"
+#include "gzip_image.h"
+
+enum { RETRY_MS = 1000 };
+
+uint64_t gzip_now_ns(void)
+{
+    struct timespec ts = {0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
+}
+
+void gzip_wait_locked(struct gzip_image *gz, uint64_t until_ns)
+{
+    const struct timespec ts = {
+        .tv_sec = (time_t)(until_ns / UINT64_C(1000000000)),
+        .tv_nsec = (long)(until_ns % UINT64_C(1000000000))};
+    (void)pthread_cond_timedwait(&gz->moved, &gz->lock, &ts);
+}
+
+static int gzip_probe(const struct plt_probe *probe)
+{
+    struct gzip_header h;
+
+    if (probe->head_len < 10)
+        return 0;
+    switch (gzip_header_parse(probe->head, probe->head_len, &h)) {
+    case GZIP_PARSED:
+        return 90;
+    case GZIP_MORE: /* a header longer than the head */
+        return 60;
+    case GZIP_BAD:
+    default:
+        return 0;
+    }
+}
+
+static void gzip_close(void *image)
+{
+    struct gzip_image *const gz = (struct gzip_image *)image;
+
+    pthread_mutex_lock(&gz->lock);
+    gz->is_stopping = true;
+    pthread_cond_broadcast(&gz->moved);
+    pthread_mutex_unlock(&gz->lock);
+    gz->host->task_stop(gz->host, gz->front);
+    gzip_points_release(gz);
+    if (gz->state_fd >= 0)
+        (void)close(gz->state_fd);
+    free(gz->chunk_off);
+    (void)pthread_mutex_destroy(&gz->lock);
+    (void)pthread_cond_destroy(&gz->moved);
+    free(gz);
+}
+
+/* Read the first member's header, as much as it takes. */
+static enum plt_status read_header(struct gzip_image *gz, struct plt_io *io,
+                                   uint8_t **buf, struct gzip_header *h,
+                                   struct plt_error *err)
+{
+    const uint64_t size = gz->child->size;
+    size_t len = 4096;
+
+    for (;; len = len < 32768 ? 65536 * 2 : GZIP_MAX_HEADER) {
+        const bool is_all = size != PLT_SIZE_UNKNOWN && len >= size;
+        if (is_all)
+            len = (size_t)size;
+        uint8_t *const grown = realloc(*buf, len + 1);
+        if (!grown)
+            return plt_fail(err, PLT_NOMEM, "a header");
+        *buf = grown;
+        const struct plt_seg seg = {0, len, *buf};
+        const enum plt_status st =
+            len ? gz->child->read(gz->child, io, &seg, 1, err) : PLT_OK;
+        if (st != PLT_OK)
+            return st;
+        const enum gzip_parse r = gzip_header_parse(*buf, len, h);
+        if (r == GZIP_PARSED)
+            return PLT_OK;
+        if (r == GZIP_BAD)
+            return plt_fail(err, PLT_CORRUPT, "%s", h->why);
+        if (is_all || len >= GZIP_MAX_HEADER)
+            return plt_fail(err, PLT_CORRUPT, "the header is cut off");
+    }
+}
+
+static enum plt_status start_plain(struct gzip_image *gz, struct plt_error *err)
+{
+    bool is_whole = false;
+
+    gz->state_fd = gz->host->state_open(gz->host, "points", PLT_STATE_WRITE);
+    if (gz->state_fd >= 0) {
+        pthread_mutex_lock(&gz->lock);
+        gz->is_kept =
+            gzip_file_load(gz, gz->state_fd, gz->child->size, &is_whole);
+        if (!gz->is_kept && !is_whole)
+            gzip_points_release(gz);
+        if (gz->n_points && !is_whole)
+            gz->out = gz->points[gz->n_points - 1].out;
+        if (gz->child->size != PLT_SIZE_UNKNOWN)
+            gz->in = gz->child->size;
+        if (is_whole)
+            gz->state = FRONT_DONE;
+        pthread_mutex_unlock(&gz->lock);
+    }
+    if (is_whole && gz->child->size != PLT_SIZE_UNKNOWN)
+        return PLT_OK;
+    return gz->host->task_start(gz->host, gzip_front_run, gz, &gz->front, err);
+}
+
+static enum plt_status gzip_open(const struct plt_open_args *args, void **image,
+                                 struct plt_opened *out, struct plt_error *err)
+{
+    struct gzip_image *const gz = calloc(1, sizeof(*gz));
+    pthread_condattr_t attr;
+    struct gzip_header h;
+    uint8_t *buf = NULL;
+
+    if (!gz)
+        return plt_fail(err, PLT_NOMEM, "an image");
+    gz->host = args->host;
+    gz->child = args->child;
+    gz->state_fd = -1;
+    memcpy(gz->child_id, args->child_id, sizeof(gz->child_id));
+    (void)pthread_mutex_init(&gz->lock, NULL);
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&gz->moved, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    enum plt_status st = read_header(gz, args->io, &buf, &h, err);
+    if (st == PLT_OK && h.name)
+        (void)snprintf(gz->name, sizeof(gz->name), "%s", h.name);
+    if (st == PLT_OK)
+        st = gzip_dict_open(gz, args->io, &h, err);
+    free(buf);
+    if (st == PLT_OK && !gz->dict_version)
+        st = start_plain(gz, err);
+    if (st != PLT_OK) {
+        gzip_close(gz);
+        return st;
+    }
+    if (gz->dict_version) {
+        out->size = gz->dict_size;
+    } else {
+        pthread_mutex_lock(&gz->lock);
+        out->size = gz->state == FRONT_DONE ? gz->out : PLT_SIZE_UNKNOWN;
+        pthread_mutex_unlock(&gz->lock);
+        out->flags |= PLT_OPENED_FORWARD;
+    }
+    *image = gz;
+    return PLT_OK;
+}
+
+/* ---- Reading ---- */
+
+/* Wait until the front has passed `end`, or to its end where `end` is
+ * PLT_SIZE_UNKNOWN.  Called and returns with the lock held. */
+static enum plt_status await_front_locked(struct gzip_image *gz,
+                                          struct plt_io *io, uint64_t end,
+                                          struct plt_error *err)
+{
+    enum plt_status st = PLT_OK;
+    const uint64_t in = gz->in, requests = gz->requests;
+
+    if (end <= gz->out || gz->state == FRONT_DONE)
+        return PLT_OK;
+    if (gz->state == FRONT_FAILED) {
+        const bool is_old =
+            gzip_now_ns() - gz->failed_ns > RETRY_MS * UINT64_C(1000000);
+        const enum plt_status why = gz->err.status;
+        if (!is_old || why == PLT_CORRUPT || why == PLT_CHANGED ||
+            why == PLT_UNSUPPORTED || why == PLT_BUG || why == PLT_CANCELLED) {
+            *err = gz->err;
+            return why;
+        }
+        gz->state = FRONT_RUNNING; /* it waits for this, and goes on */
+        pthread_cond_broadcast(&gz->moved);
+    }
+    gz->n_waiting++;
+    pthread_cond_broadcast(&gz->moved);
+    while (end > gz->out && gz->state == FRONT_RUNNING && st == PLT_OK) {
+        const uint64_t now = gzip_now_ns();
+        const uint64_t slice = now + 100 * UINT64_C(1000000);
+        if (io->cancelled(io))
+            st = plt_fail(err, PLT_CANCELLED, "request withdrawn");
+        else if (now >= io->deadline_ns)
+            st = plt_fail(err, PLT_TIMEOUT,
+                          "decoded up to %llu, not yet to the range",
+                          (unsigned long long)gz->out);
+        else
+            gzip_wait_locked(gz,
+                             slice < io->deadline_ns ? slice : io->deadline_ns);
+    }
+    gz->n_waiting--;
+    if (st == PLT_OK && end > gz->out && gz->state == FRONT_FAILED) {
+        *err = gz->err;
+        st = err->status;
+    }
+    const uint64_t d_in = gz->in - in, d_req = gz->requests - requests;
+    pthread_mutex_unlock(&gz->lock);
+    if (gz->in >= in)
+        io->charge(io, d_in, (uint32_t)d_req);
+    pthread_mutex_lock(&gz->lock);
+    return st;
+}
+
+/* One piece: at most to the end of its block.  *did is how much. */
+static enum plt_status read_piece(struct gzip_image *gz, struct plt_io *io,
+                                  uint8_t *buf, uint64_t off, size_t len,
+                                  size_t *did, struct plt_error *err)
+{
+    const bool is_nowait = (io->flags & PLT_IO_NOWAIT) != 0;
+    const uint64_t a = off / GZIP_BLOCK * GZIP_BLOCK;
+    uint64_t next, b = a + GZIP_BLOCK;
+    struct plt_block *block;
+
+    pthread_mutex_lock(&gz->lock);
+    const uint64_t zeros = gzip_runs_at(gz, off, &next);
+    const uint64_t known = gz->out;
+    const bool is_done = gz->state == FRONT_DONE;
+    pthread_mutex_unlock(&gz->lock);
+    if (zeros) {
+        *did = zeros < len ? (size_t)zeros : len;
+        memset(buf, 0, *did);
+        return PLT_OK;
+    }
+    const bool is_whole = b <= known || is_done;
+    if (b > known)
+        b = known;
+    if (len > b - off)
+        len = (size_t)(b - off);
+    *did = len;
+    if (is_whole &&
+        gz->host->block_claim(gz->host, a / GZIP_BLOCK, (size_t)(b - a), true,
+                              &block) == PLT_CLAIM_HIT) {
+        memcpy(buf, block->data + (off - a), len);
+        gz->host->block_release(gz->host, block);
+        return PLT_OK;
+    }
+    if (is_nowait)
+        return PLT_AGAIN;
+    return gzip_span_read(gz, io, buf, off, len, err);
+}
+
+static enum plt_status gzip_read(void *image, struct plt_io *io,
+                                 const struct plt_seg *segs, size_t n,
+                                 struct plt_error *err)
+{
+    struct gzip_image *const gz = (struct gzip_image *)image;
+    uint64_t end = 0;
+    enum plt_status st = PLT_OK;
+
+    if (gz->dict_version)
+        return gzip_dict_read(gz, io, segs, n, err);
+    for (size_t i = 0; i < n; i++) {
+        if (segs[i].off + segs[i].len > end)
+            end = segs[i].off + segs[i].len;
+    }
+    pthread_mutex_lock(&gz->lock);
+    if (end > gz->want)
+        gz->want = end;
+    gz->want_ns = gzip_now_ns();
+    if (end > gz->out) {
+        if (gz->state == FRONT_RUNNING && (io->flags & PLT_IO_NOWAIT))
+            st = PLT_AGAIN;
+        else
+            st = await_front_locked(gz, io, end, err);
+        if (st == PLT_OK && end > gz->out)
+            st = plt_fail_at(err, PLT_CORRUPT, gz->out,
+                             "the stream ends here, before what is asked");
+    }
+    pthread_mutex_unlock(&gz->lock);
+    for (size_t i = 0; st == PLT_OK && i < n; i++) {
+        size_t at = 0, did = 0;
+        while (at < segs[i].len && st == PLT_OK) {
+            st = read_piece(gz, io, (uint8_t *)segs[i].buf + at,
+                            segs[i].off + at, segs[i].len - at, &did, err);
+            at += did;
+        }
+    }
+    return st;
+}
+
+static enum plt_status gzip_resolve_size(void *image, struct plt_io *io,
+                                         uint64_t *size, struct plt_error *err)
+{
+    struct gzip_image *const gz = (struct gzip_image *)image;
+
+    pthread_mutex_lock(&gz->lock);
+    const enum plt_status st =
+        await_front_locked(gz, io, PLT_SIZE_UNKNOWN, err);
+    *size = gz->out;
+    pthread_mutex_unlock(&gz->lock);
+    return st;
+}
+
+static enum plt_status gzip_extents(void *image, struct plt_io *io,
+                                    uint64_t off, uint64_t len,
+                                    plt_extent_fn *emit, void *cookie,
+                                    struct plt_error *err)
+{
+    struct gzip_image *const gz = (struct gzip_image *)image;
+    const uint64_t end = off + len;
+    bool is_more = true;
+
+    (void)io;
+    (void)err;
+    while (off < end && is_more) {
+        struct plt_extent e = {
+            .off = off, .len = end - off, .flags = PLT_EXTENT_COMPRESSED};
+        uint64_t next = UINT64_MAX;
+        pthread_mutex_lock(&gz->lock);
+        const uint64_t zeros = gzip_runs_at(gz, off, &next);
+        pthread_mutex_unlock(&gz->lock);
+        if (zeros) {
+            e.flags |= PLT_EXTENT_ZERO;
+            e.len = zeros;
+        } else if (next < end) {
+            e.len = next - off;
+        }
+        is_more = emit(cookie, &e);
+        off += e.len;
+    }
+    return PLT_OK;
+}
+
+static void gzip_info(void *image, struct plt_info *info)
+{
+    struct gzip_image *const gz = (struct gzip_image *)image;
+    static const char *const states[] = {"decoding", "complete", "failed"};
+
+    info->text(info, "access", gz->dict_version ? "dictzip" : "points");
+    if (gz->name[0])
+        info->text(info, "name", gz->name);
+    if (gz->dict_version) {
+        info->number(info, "dictzip-version", gz->dict_version);
+        info->number(info, "chunk-size", gz->chunk_len);
+        info->number(info, "chunks", gz->n_chunks);
+        return;
+    }
+    pthread_mutex_lock(&gz->lock);
+    const uint64_t mem = gz->mem, out = gz->out, members = gz->members;
+    const size_t n_points = gz->n_points, n_runs = gz->n_runs;
+    const enum gzip_front_state state = gz->state;
+    const bool garbage = gz->has_garbage, kept = gz->is_kept;
+    pthread_mutex_unlock(&gz->lock);
+    info->text(info, "state", states[(unsigned)state % 3]);
+    info->number(info, "decoded", out);
+    info->number(info, "members", members);
+    info->number(info, "points", n_points);
+    info->number(info, "zero-runs", n_runs);
+    info->number(info, "index-memory", mem);
+    info->boolean(info, "index-kept", kept);
+    if (garbage)
+        info->boolean(info, "trailing-garbage", true);
+}
+
+PLT_DRIVER(.name = "gzip", .aliases = "dzip,dictzip,bgzf",
+           .summary = "gzip streams at random: dictzip, members, points",
+           .kind = PLT_KIND_WRAPPER, .threads = PLT_CONCURRENT_READS,
+           .caps = PLT_CAP_NOWAIT, .probe = gzip_probe, .open = gzip_open,
+           .close = gzip_close, .read = gzip_read, .extents = gzip_extents,
+           .resolve_size = gzip_resolve_size, .info = gzip_info)

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One open gzip layer: what its files share.
+ *
+ * Two kinds.  A dictzip has a table of independent chunks (gzip_dict.c).  A
+ * plain stream is decoded once, forward, by the *front* (gzip_front.c), which
+ * leaves behind restart points and the list of zero runs (gzip_points.c, kept
+ * in a file by gzip_points_file.c); what lies behind the front is decoded again
+ * from the nearest point when it is not in the cache (gzip_span.c).
+ *
+ *     0 ---- point ---- point ---- ... ---- front --------------- end
+ *     |<-- any span, from its point -->|        waits for the front
+ *
+ * Lock: `lock` guards everything from `points` to `members`; it is never held
+ * across a call out. */
+#ifndef GZIP_IMAGE_H
+#define GZIP_IMAGE_H
+
+#include <pthread.h>
+
+#include <platter/driver.h>
+
+enum {
+    GZIP_BLOCK = 256 * 1024,  /* unit of the cache */
+    GZIP_WINDOW = 32768,      /* RFC 1951: the farthest distance */
+    ZERO_UNIT = 64 * 1024,    /* zero runs are whole units of this */
+    POINT_OUT = 1 << 20,      /* a point each MiB decoded ... */
+    POINT_IN = 64 * 1024,     /* ... and 64 KiB compressed ... */
+    POINT_OUT_MAX = 16 << 20, /* ... but at the latest after 16 MiB decoded */
+    MAX_SPAN = 64 << 20,      /* a span beyond it is not decoded at random */
+    MAX_BUSY = 32             /* spans being decoded at a time */
+};
+
+enum gzip_point_flag {
+    GZIP_AT_MEMBER = 1 /* in_bits is at a member's header: no window */
+};
+
+struct gzip_point {
+    uint64_t out;     /* decoded bytes before it */
+    uint64_t in_bits; /* where the deflate block's (member's) bits begin */
+    uint32_t flags;
+    uint32_t crc;        /* CRC-32 of the decoded bytes up to the next point */
+    uint32_t member_crc; /* CRC-32 of the member up to here */
+    uint32_t member_len; /* its bytes up to here, modulo 2^32 */
+    uint32_t window_len; /* compressed; 0: needs none */
+    uint8_t *window;     /* raw deflate of GZIP_WINDOW bytes, unused ones 0 */
+};
+
+struct gzip_zero_run {
+    uint64_t off, len; /* decoded bytes */
+};
+
+enum gzip_front_state { FRONT_RUNNING, FRONT_DONE, FRONT_FAILED };
+
+struct gzip_image {
+    struct plt_host *host;
+    struct plt_child *child;
+    char name[256]; /* FNAME of the first member */
+    uint8_t child_id[32];
+
+    /* dictzip */
+    unsigned dict_version; /* 0: a plain stream */
+    uint32_t chunk_len;
+    uint32_t n_chunks;
+    uint64_t *chunk_off; /* n_chunks + 1 of them */
+    uint64_t dict_size;
+
+    /* plain stream */
+    struct plt_task *front;
+    pthread_mutex_t lock;
+    pthread_cond_t moved; /* the front moved or ended, or a span was decoded */
+    struct gzip_point *points;
+    size_t n_points, cap_points;
+    struct gzip_zero_run *runs; /* ascending */
+    size_t n_runs, cap_runs;
+    uint64_t mem;       /* taken from the budget */
+    uint64_t out;       /* decoded and readable: whole blocks, or the size */
+    uint64_t in;        /* compressed bytes that the front has consumed */
+    uint64_t requests;  /* streams it has opened */
+    uint64_t want;      /* end of the farthest read that waited or came by */
+    uint64_t want_ns;   /* when */
+    unsigned n_waiting; /* readers that wait for the front */
+    enum gzip_front_state state;
+    bool is_stopping;
+    bool has_garbage;     /* bytes behind the last member, ignored */
+    struct plt_error err; /* FRONT_FAILED */
+    uint64_t failed_ns;
+    size_t busy[MAX_BUSY]; /* points whose spans are being decoded */
+    unsigned n_busy;
+    uint64_t members;
+    int state_fd; /* the front's own after open; -1: not kept */
+    bool is_kept;
+};
+
+uint64_t gzip_now_ns(void);
+/* Wait on `moved` with the lock held, until until_ns at most. */
+void gzip_wait_locked(struct gzip_image *gz, uint64_t until_ns);
+
+/* gzip_points.c.  Called with the lock held. */
+/* Append; window is stolen on success.  False: no memory in the budget. */
+bool gzip_points_add(struct gzip_image *gz, const struct gzip_point *point);
+/* Index of the last point at or before out; there is always point 0. */
+size_t gzip_points_find(const struct gzip_image *gz, uint64_t out);
+bool gzip_runs_add(struct gzip_image *gz, uint64_t off, uint64_t len);
+/* How many bytes from off are known zeros (0: none), and where the next zero
+ * run after off begins (UINT64_MAX: none). */
+uint64_t gzip_runs_at(const struct gzip_image *gz, uint64_t off,
+                      uint64_t *next);
+void gzip_points_release(struct gzip_image *gz);
+
+/* A window for storing: new, *len bytes; NULL without memory. */
+uint8_t *gzip_window_pack(const uint8_t window[GZIP_WINDOW], uint32_t *len);
+bool gzip_window_unpack(const struct gzip_point *point,
+                        uint8_t window[GZIP_WINDOW]);
+
+/* gzip_points_file.c: the stored form.  fd is the caller's. */
+/* Read what is usable of the file into gz, cut off what is not, leave fd at the
+ * end.  Starts the file anew when it is another source's.  *is_whole: the end
+ * of the stream is known, and gz->out is it.  False: the file cannot be used.
+ */
+bool gzip_file_load(struct gzip_image *gz, int fd, uint64_t child_size,
+                    bool *is_whole);
+/* Append; false: could not be written, keep nothing more. */
+bool gzip_file_point(int fd, const struct gzip_point *point, uint32_t prev_crc);
+bool gzip_file_run(int fd, uint64_t off, uint64_t len);
+bool gzip_file_end(int fd, uint64_t size, uint64_t members, bool has_garbage,
+                   uint32_t last_crc);
+
+/* gzip_front.c: the task. */
+void gzip_front_run(void *image, struct plt_io *io);
+
+/* gzip_span.c: fill buf[0..len) with decoded bytes from off, all of them behind
+ * the front and inside one block. */
+enum plt_status gzip_span_read(struct gzip_image *gz, struct plt_io *io,
+                               void *buf, uint64_t off, size_t len,
+                               struct plt_error *err);
+
+/* gzip_dict.c */
+struct gzip_header;
+/* PLT_OK with dict_version 0: no dictzip. */
+enum plt_status gzip_dict_open(struct gzip_image *gz, struct plt_io *io,
+                               const struct gzip_header *header,
+                               struct plt_error *err);
+enum plt_status gzip_dict_read(struct gzip_image *gz, struct plt_io *io,
+                               const struct plt_seg *segs, size_t n,
+                               struct plt_error *err);
+
+#endif

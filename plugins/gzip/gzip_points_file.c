@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The stored index: a header and records, appended as the front goes on.
+ *
+ *   header   8 magic "PLTGZIDX", le32 version, le32 0, 32 id of the source,
+ *            le64 length of the source (all ones: unknown), le32 CRC-32
+ *   record   le32 type, le32 length of payload, payload, le32 CRC-32 of all
+ *     1 point  le64 out, le64 in_bits, le32 flags, le32 CRC of the span before,
+ *              le32 member CRC, le32 member length, packed window
+ *     2 zeros  le64 offset, le64 length
+ *     3 end    le64 size, le64 members, le32 flags (1: garbage behind),
+ *              le32 CRC of the span before
+ *
+ * Whatever is behind the first record that does not hold is cut off: a record
+ * half written by a process that died, or one that was damaged.  Nothing in the
+ * file is believed for being ours: offsets must ascend and lie inside the
+ * source, windows are as long as they say, and what is decoded from a point is
+ * compared with its CRC at every read. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <libdeflate.h>
+
+#include <platter/bytes.h>
+
+#include "gzip_image.h"
+
+enum {
+    VERSION = 1,
+    HEADER = 60,
+    MAX_PAYLOAD = 40 + GZIP_WINDOW + 1024, /* a window packs to no more */
+    REC_POINT = 1,
+    REC_ZEROS = 2,
+    REC_END = 3
+};
+
+static bool write_all(int fd, const uint8_t *p, size_t n)
+{
+    while (n) {
+        const ssize_t did = write(fd, p, n);
+        if (did <= 0)
+            return false;
+        p += did;
+        n -= (size_t)did;
+    }
+    return true;
+}
+
+static bool write_record(int fd, uint32_t type, const uint8_t *fixed, size_t n,
+                         const uint8_t *tail, size_t n_tail)
+{
+    uint8_t *const rec = malloc(12 + n + n_tail);
+    if (!rec)
+        return false;
+    plt_put_le32(rec, type);
+    plt_put_le32(rec + 4, (uint32_t)(n + n_tail));
+    memcpy(rec + 8, fixed, n);
+    if (n_tail)
+        memcpy(rec + 8 + n, tail, n_tail);
+    plt_put_le32(rec + 8 + n + n_tail,
+                 libdeflate_crc32(0, rec, 8 + n + n_tail));
+    const bool is_good = write_all(fd, rec, 12 + n + n_tail);
+    free(rec);
+    return is_good;
+}
+
+bool gzip_file_point(int fd, const struct gzip_point *p, uint32_t prev_crc)
+{
+    uint8_t fixed[32];
+    plt_put_le64(fixed, p->out);
+    plt_put_le64(fixed + 8, p->in_bits);
+    plt_put_le32(fixed + 16, p->flags);
+    plt_put_le32(fixed + 20, prev_crc);
+    plt_put_le32(fixed + 24, p->member_crc);
+    plt_put_le32(fixed + 28, p->member_len);
+    return write_record(fd, REC_POINT, fixed, sizeof(fixed), p->window,
+                        p->window_len);
+}
+
+bool gzip_file_run(int fd, uint64_t off, uint64_t len)
+{
+    uint8_t fixed[16];
+    plt_put_le64(fixed, off);
+    plt_put_le64(fixed + 8, len);
+    return write_record(fd, REC_ZEROS, fixed, sizeof(fixed), NULL, 0);
+}
+
+bool gzip_file_end(int fd, uint64_t size, uint64_t members, bool has_garbage,
+                   uint32_t last_crc)
+{
+    uint8_t fixed[24];
+    plt_put_le64(fixed, size);
+    plt_put_le64(fixed + 8, members);
+    plt_put_le32(fixed + 16, has_garbage);
+    plt_put_le32(fixed + 20, last_crc);
+    return write_record(fd, REC_END, fixed, sizeof(fixed), NULL, 0);
+}
+
+static void make_header(const struct gzip_image *gz, uint64_t child_size,
+                        uint8_t out[HEADER])
+{
+    memset(out, 0, HEADER);
+    memcpy(out, "PLTGZIDX", 8);
+    plt_put_le32(out + 8, VERSION);
+    memcpy(out + 16, gz->child_id, 32);
+    plt_put_le64(out + 48, child_size);
+    plt_put_le32(out + 56, libdeflate_crc32(0, out, 56));
+}
+
+/* One record's payload into gz; false: it does not hold. */
+static bool take_point(struct gzip_image *gz, struct plt_cur *c,
+                       uint64_t child_size)
+{
+    struct gzip_point p = {.out = plt_cur_le64(c),
+                           .in_bits = plt_cur_le64(c),
+                           .flags = plt_cur_le32(c)};
+    const uint32_t prev_crc = plt_cur_le32(c);
+    p.member_crc = plt_cur_le32(c);
+    p.member_len = plt_cur_le32(c);
+    p.window_len = (uint32_t)plt_cur_left(c);
+    const uint8_t *const window = plt_cur_take(c, p.window_len);
+    const struct gzip_point *const last =
+        gz->n_points ? &gz->points[gz->n_points - 1] : NULL;
+    uint8_t scratch[GZIP_WINDOW];
+
+    if (c->bad || p.out > PLT_SIZE_MAX || p.in_bits / 8 >= child_size ||
+        p.flags > GZIP_AT_MEMBER ||
+        ((p.flags & GZIP_AT_MEMBER) && (p.window_len || p.in_bits % 8)))
+        return false;
+    if (last ? p.out <= last->out || p.in_bits <= last->in_bits
+             : p.out != 0 || p.in_bits != 0)
+        return false;
+    if (p.window_len) {
+        p.window = malloc(p.window_len);
+        if (!p.window)
+            return false;
+        memcpy(p.window, window, p.window_len);
+    }
+    if ((p.window_len && !gzip_window_unpack(&p, scratch)) ||
+        !gzip_points_add(gz, &p)) {
+        free(p.window);
+        return false;
+    }
+    if (gz->n_points > 1)
+        gz->points[gz->n_points - 2].crc = prev_crc;
+    return true;
+}
+
+static bool take_run(struct gzip_image *gz, struct plt_cur *c)
+{
+    const uint64_t off = plt_cur_le64(c), len = plt_cur_le64(c);
+    const struct gzip_zero_run *const last =
+        gz->n_runs ? &gz->runs[gz->n_runs - 1] : NULL;
+
+    if (c->bad || !len || off > PLT_SIZE_MAX || len > PLT_SIZE_MAX - off ||
+        off % ZERO_UNIT || (last && off < last->off + last->len))
+        return false;
+    return gzip_runs_add(gz, off, len);
+}
+
+static bool take_end(struct gzip_image *gz, struct plt_cur *c)
+{
+    const uint64_t size = plt_cur_le64(c), members = plt_cur_le64(c);
+    const uint32_t flags = plt_cur_le32(c), crc = plt_cur_le32(c);
+    const struct gzip_zero_run *const last =
+        gz->n_runs ? &gz->runs[gz->n_runs - 1] : NULL;
+
+    if (c->bad || !gz->n_points || size > PLT_SIZE_MAX ||
+        size < gz->points[gz->n_points - 1].out ||
+        (last && last->off + last->len > size))
+        return false;
+    gz->points[gz->n_points - 1].crc = crc;
+    gz->out = size;
+    gz->members = members;
+    gz->has_garbage = flags & 1;
+    return true;
+}
+
+/* Zero runs behind the last point are found again by the front. */
+static void trim_runs(struct gzip_image *gz)
+{
+    const uint64_t end = gz->n_points ? gz->points[gz->n_points - 1].out : 0;
+
+    while (gz->n_runs && gz->runs[gz->n_runs - 1].off >= end)
+        gz->n_runs--;
+    if (gz->n_runs) {
+        struct gzip_zero_run *const r = &gz->runs[gz->n_runs - 1];
+        if (r->off + r->len > end)
+            r->len = (end - r->off) / ZERO_UNIT * ZERO_UNIT;
+        if (!r->len)
+            gz->n_runs--;
+    }
+}
+
+bool gzip_file_load(struct gzip_image *gz, int fd, uint64_t child_size,
+                    bool *is_whole)
+{
+    uint8_t want[HEADER], head[HEADER], fixed[8];
+    uint8_t *const rec = malloc(12 + MAX_PAYLOAD);
+    struct stat sb;
+    off_t good = HEADER;
+
+    *is_whole = false;
+    make_header(gz, child_size, want);
+    if (!rec || fstat(fd, &sb) != 0) {
+        free(rec);
+        return false;
+    }
+    if (pread(fd, head, HEADER, 0) != HEADER ||
+        memcmp(head, want, HEADER) != 0) {
+        free(rec);
+        return ftruncate(fd, 0) == 0 && lseek(fd, 0, SEEK_SET) == 0 &&
+               write_all(fd, want, HEADER);
+    }
+    while (!*is_whole && pread(fd, fixed, 8, good) == 8) {
+        const uint32_t type = plt_le32(fixed), len = plt_le32(fixed + 4);
+        if (len > MAX_PAYLOAD || sb.st_size - good < (off_t)len + 12 ||
+            pread(fd, rec, 12 + (size_t)len, good) != (ssize_t)len + 12 ||
+            plt_le32(rec + 8 + len) != libdeflate_crc32(0, rec, 8 + len))
+            break;
+        struct plt_cur c = plt_cur_init(rec + 8, len);
+        bool is_held = false;
+        if (type == REC_POINT)
+            is_held = take_point(gz, &c, child_size);
+        else if (type == REC_ZEROS)
+            is_held = take_run(gz, &c);
+        else if (type == REC_END)
+            is_held = *is_whole = take_end(gz, &c);
+        if (!is_held)
+            break;
+        good += (off_t)len + 12;
+    }
+    free(rec);
+    if (!*is_whole)
+        trim_runs(gz);
+    return ftruncate(fd, good) == 0 && lseek(fd, good, SEEK_SET) == good;
+}
