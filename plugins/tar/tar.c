@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tar driver: one member of an archive as a disk, its holes as holes.
+ *
+ * Which member: the one that member= names, else the only one that could be a
+ * disk, by its name or, where no name says so, by its first bytes.  To know
+ * that it is the only one the whole archive has to be walked.  Over a plain tar
+ * that is a hop from header to header.  Over a stream that is decoded forward
+ * (PLT_CHILD_FORWARD) it would mean decoding everything before the first byte
+ * is answered; there, when the first candidate is named as the contract of its
+ * makers says (disk.raw, Google Compute Engine; box.img, Vagrant's libvirt), it
+ * is entered at once.  The rule does not depend on what happens to be known
+ * already, so an archive is always entered the same way.
+ *
+ * Lock: `lock` guards the walk, and is held across reads of headers; reading
+ * the member takes no lock. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <platter/bytes.h>
+#include <platter/driver.h>
+
+#include "tar_index.h"
+
+enum {
+    MAX_CONTENT_PROBES = 1000, /* files looked into when no name helps */
+    ON_STACK = 64
+};
+
+struct tar {
+    struct plt_host *host;
+    struct plt_child *child;
+    struct tar_member member; /* the one that is open; name NULL: a listing */
+    struct tar_map map;
+    uint64_t map_mem;
+
+    pthread_mutex_t lock;
+    struct tar_walk walk;
+    struct tar_member *members;
+    size_t n_members, cap_members;
+    uint64_t members_mem;
+};
+
+static int tar_probe(const struct plt_probe *probe)
+{
+    struct tar_block b;
+    const char *why;
+
+    if (probe->head_len < TAR_BLOCK ||
+        tar_block_parse(probe->head, &b, &why) != TAR_HEADER)
+        return 0;
+    if (b.is_gnu || b.is_ustar)
+        return 90;
+    /* v7 has no magic: a right checksum over something that has a name. */
+    return b.name[0] && (b.type == '\0' || (b.type >= '0' && b.type <= '2'))
+               ? 60
+               : 0;
+}
+
+static void tar_close(void *image)
+{
+    struct tar *const t = (struct tar *)image;
+
+    for (size_t i = 0; i < t->n_members; i++)
+        tar_member_release(&t->members[i]);
+    free(t->members);
+    if (t->members_mem)
+        t->host->mem_give(t->host, t->members_mem);
+    if (t->map_mem)
+        t->host->mem_give(t->host, t->map_mem);
+    tar_member_release(&t->member);
+    tar_map_release(&t->map);
+    (void)pthread_mutex_destroy(&t->lock);
+    free(t);
+}
+
+/* ---- The walk ---- */
+
+static bool is_file(char type)
+{
+    return type == '0' || type == '7' || type == 'S';
+}
+
+/* One member more; *is_end when there is none.  Lock held (or opening). */
+static enum plt_status walk_on(struct tar *t, struct plt_io *io, bool *is_end,
+                               struct plt_error *err)
+{
+    struct tar_member m;
+
+    *is_end = t->walk.is_done;
+    if (*is_end)
+        return PLT_OK;
+    if (t->n_members == TAR_MAX_MEMBERS)
+        return plt_fail(err, PLT_UNSUPPORTED, "more than %d members",
+                        TAR_MAX_MEMBERS);
+    const uint64_t pos = t->walk.pos;
+    enum plt_status st = tar_walk_next(&t->walk, io, &m, err);
+    if (st != PLT_OK) {
+        t->walk.pos = pos; /* a later walk tries this header again */
+        return st;
+    }
+    *is_end = m.name == NULL;
+    if (*is_end)
+        return PLT_OK;
+    const uint64_t mem = strlen(m.name) + strlen(m.link) + sizeof(m) + 64;
+    st = t->host->mem_take(t->host, mem, err);
+    if (st == PLT_OK) {
+        t->members_mem += mem;
+        if (t->n_members == t->cap_members) {
+            const size_t cap = t->cap_members ? t->cap_members * 2 : 16;
+            struct tar_member *const grown =
+                realloc(t->members, cap * sizeof(*grown));
+            if (grown) {
+                t->members = grown;
+                t->cap_members = cap;
+            } else {
+                st = plt_fail(err, PLT_NOMEM, "the list of members");
+            }
+        }
+    }
+    if (st != PLT_OK) {
+        t->walk.pos = pos;
+        tar_member_release(&m);
+        return st;
+    }
+    m.is_candidate = is_file(m.type) && m.size > 0 && tar_name_is_disk(m.name);
+    t->members[t->n_members++] = m;
+    return PLT_OK;
+}
+
+/* Leading "./" and trailing "/" mean nothing. */
+static bool same_name(const char *a, const char *b)
+{
+    while (strncmp(a, "./", 2) == 0)
+        a += 2;
+    while (strncmp(b, "./", 2) == 0)
+        b += 2;
+    size_t n = strlen(a), m = strlen(b);
+    n -= n && a[n - 1] == '/';
+    m -= m && b[m - 1] == '/';
+    return n == m && memcmp(a, b, n) == 0;
+}
+
+/* The file that a hard link stands for: an earlier member of its name. */
+static const struct tar_member *linked(const struct tar *t,
+                                       const struct tar_member *m)
+{
+    for (unsigned hops = 0; m && m->type == '1' && hops < 16; hops++) {
+        const struct tar_member *found = NULL;
+        for (size_t i = 0; i < t->n_members && &t->members[i] != m; i++) {
+            if (same_name(t->members[i].name, m->link))
+                found = &t->members[i];
+        }
+        m = found;
+    }
+    return m && is_file(m->type) ? m : NULL;
+}
+
+/* First bytes that only a disk has. */
+static bool looks_like_disk(const uint8_t h[TAR_BLOCK])
+{
+    static const struct {
+        const char *magic;
+        size_t len;
+    } magics[] = {{"QFI\xfb", 4},         {"KDMV", 4},     {"COWD", 4},
+                  {"conectix", 8},        {"vhdxfile", 8}, {"QED\0", 4},
+                  {"# Disk Descript", 15}};
+
+    for (size_t i = 0; i < sizeof(magics) / sizeof(magics[0]); i++) {
+        if (memcmp(h, magics[i].magic, magics[i].len) == 0)
+            return true;
+    }
+    return h[510] == 0x55 && h[511] == 0xaa;
+}
+
+static enum plt_status probe_contents(struct tar *t, struct plt_io *io,
+                                      struct plt_error *err)
+{
+    uint8_t head[TAR_BLOCK];
+    unsigned n = 0;
+
+    for (size_t i = 0; i < t->n_members && n < MAX_CONTENT_PROBES; i++) {
+        struct tar_member *const m = &t->members[i];
+        if (!is_file(m->type) || m->stored < TAR_BLOCK ||
+            m->form == TAR_PAX_1_0)
+            continue;
+        n++;
+        const struct plt_seg seg = {m->data, TAR_BLOCK, head};
+        const enum plt_status st = t->child->read(t->child, io, &seg, 1, err);
+        if (st != PLT_OK)
+            return st;
+        m->is_candidate = looks_like_disk(head);
+    }
+    return PLT_OK;
+}
+
+/* The only candidate, or why there is none. */
+static enum plt_status pick(struct tar *t, const struct tar_member **out,
+                            struct plt_error *err)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < t->n_members; i++) {
+        if (t->members[i].is_candidate) {
+            n++;
+            *out = &t->members[i];
+        }
+    }
+    if (n == 1)
+        return PLT_OK;
+    if (n == 0)
+        return plt_fail(err, PLT_NOT_FOUND, "no disk image in the archive");
+    return plt_fail(err, PLT_CHOICE, "%zu disk images in the archive", n);
+}
+
+static bool is_contract_name(const char *name)
+{
+    const char *const slash = strrchr(name, '/');
+    const char *const base = slash ? slash + 1 : name;
+    return strcmp(base, "disk.raw") == 0 || strcmp(base, "box.img") == 0;
+}
+
+/* Walk until the member is found.  *out points into the list. */
+static enum plt_status find_member(struct tar *t, struct plt_io *io,
+                                   const char *name,
+                                   const struct tar_member **out,
+                                   struct plt_error *err)
+{
+    const bool is_forward = (t->child->flags & PLT_CHILD_FORWARD) != 0;
+    bool is_end = false, has_candidate = false;
+
+    for (;;) {
+        enum plt_status st = walk_on(t, io, &is_end, err);
+        if (st != PLT_OK)
+            return st;
+        if (is_end)
+            break;
+        const struct tar_member *const m = &t->members[t->n_members - 1];
+        if (name && same_name(m->name, name)) {
+            *out = linked(t, m);
+            if (*out)
+                return PLT_OK;
+            return plt_fail(err, PLT_NOT_FOUND, "%.100s is not a file", name);
+        }
+        if (!name && is_forward && m->is_candidate && !has_candidate &&
+            is_contract_name(m->name)) {
+            *out = m;
+            return PLT_OK;
+        }
+        has_candidate = has_candidate || m->is_candidate;
+    }
+    if (name)
+        return plt_fail(err, PLT_NOT_FOUND, "no member %.100s", name);
+    if (!has_candidate) {
+        const enum plt_status st = probe_contents(t, io, err);
+        if (st != PLT_OK)
+            return st;
+    }
+    return pick(t, out, err);
+}
+
+/* Read the member's headers again, this time for its map. */
+static enum plt_status enter(struct tar *t, struct plt_io *io,
+                             const struct tar_member *m, struct plt_error *err)
+{
+    struct tar_walk again;
+
+    tar_walk_init(&again, t->child, m->header);
+    again.want_map = &t->map;
+    enum plt_status st = tar_walk_next(&again, io, &t->member, err);
+    if (st != PLT_OK)
+        return st;
+    if (!t->member.name)
+        return plt_fail(err, PLT_CHANGED, "the member is gone");
+    t->map_mem = t->map.cap * (sizeof(struct tar_piece) + sizeof(uint64_t));
+    st = t->host->mem_take(t->host, t->map_mem, err);
+    if (st != PLT_OK)
+        t->map_mem = 0;
+    else if (t->child->size != PLT_SIZE_UNKNOWN &&
+             !plt_span_ok(t->member.data, t->member.stored, t->child->size))
+        st = plt_fail_at(err, PLT_CORRUPT, t->member.data,
+                         "the archive ends inside %.100s", t->member.name);
+    return st;
+}
+
+static enum plt_status tar_open(const struct plt_open_args *args, void **image,
+                                struct plt_opened *out, struct plt_error *err)
+{
+    const char *const name =
+        plt_setting_text(args->settings, args->n_settings, "member");
+    const struct tar_member *m = NULL;
+    struct tar *const t = calloc(1, sizeof(*t));
+
+    if (!t)
+        return plt_fail(err, PLT_NOMEM, "an image");
+    t->host = args->host;
+    t->child = args->child;
+    (void)pthread_mutex_init(&t->lock, NULL);
+    tar_walk_init(&t->walk, args->child, 0);
+    out->size = 0;
+    if (!(args->flags & PLT_OPEN_LIST)) {
+        enum plt_status st = find_member(t, args->io, name, &m, err);
+        if (st == PLT_OK)
+            st = enter(t, args->io, m, err);
+        if (st != PLT_OK) {
+            tar_close(t);
+            return st;
+        }
+        out->size = t->member.size;
+    }
+    out->flags =
+        args->child->flags & PLT_CHILD_FORWARD ? PLT_OPENED_FORWARD : 0;
+    *image = t;
+    return PLT_OK;
+}
+
+/* ---- Reading ---- */
+
+/* Child segments being gathered: on the stack, or more. */
+struct gather {
+    struct plt_seg local[ON_STACK], *segs;
+    size_t n, cap;
+};
+
+static bool gather_add(struct gather *g, struct plt_seg seg)
+{
+    if (g->n == g->cap) {
+        struct plt_seg *const grown = malloc(g->cap * 2 * sizeof(*grown));
+        if (!grown)
+            return false;
+        memcpy(grown, g->segs, g->n * sizeof(*grown));
+        if (g->segs != g->local)
+            free(g->segs);
+        g->segs = grown;
+        g->cap *= 2;
+    }
+    g->segs[g->n++] = seg;
+    return true;
+}
+
+/* Holes are filled here, data is gathered for the child. */
+static bool map_segment(const struct tar *t, struct plt_seg seg,
+                        struct gather *g)
+{
+    size_t i = tar_map_find(&t->map, seg.off);
+    uint8_t *buf = (uint8_t *)seg.buf;
+
+    while (seg.len) {
+        const bool is_left = i < t->map.n;
+        const uint64_t start = is_left ? t->map.pieces[i].off : UINT64_MAX;
+        size_t now = seg.len;
+        if (start > seg.off) {
+            if (start - seg.off < now)
+                now = (size_t)(start - seg.off);
+            memset(buf, 0, now);
+        } else {
+            const uint64_t in = seg.off - start;
+            const uint64_t rest = t->map.pieces[i].len - in;
+            if (rest <= now)
+                now = (size_t)rest;
+            if (!gather_add(
+                    g, (struct plt_seg){t->member.data + t->map.stored[i] + in,
+                                        now, buf}))
+                return false;
+            i += rest <= now;
+        }
+        buf += now;
+        seg.off += now;
+        seg.len -= now;
+    }
+    return true;
+}
+
+static enum plt_status tar_read(void *image, struct plt_io *io,
+                                const struct plt_seg *segs, size_t n,
+                                struct plt_error *err)
+{
+    struct tar *const t = (struct tar *)image;
+    struct gather g = {.cap = ON_STACK};
+    enum plt_status st = PLT_OK;
+
+    g.segs = g.local;
+    for (size_t i = 0; i < n && st == PLT_OK; i++) {
+        if (!map_segment(t, segs[i], &g))
+            st = plt_fail(err, PLT_NOMEM, "a list of segments");
+    }
+    if (st == PLT_OK && g.n)
+        st = t->child->read(t->child, io, g.segs, g.n, err);
+    if (g.segs != g.local)
+        free(g.segs);
+    return st;
+}
+
+/* What the child says of a piece, moved to where the piece stands. */
+struct moved {
+    uint64_t child_off, off, len;
+    plt_extent_fn *emit;
+    void *cookie;
+    bool has_stopped;
+};
+
+static bool emit_moved(void *cookie, const struct plt_extent *extent)
+{
+    struct moved *const m = (struct moved *)cookie;
+    struct plt_extent e = *extent;
+
+    e.off = e.off - m->child_off + m->off;
+    e.child_off = extent->off;
+    if (!(e.flags & (PLT_EXTENT_ZERO | PLT_EXTENT_COMPRESSED)))
+        e.flags |= PLT_EXTENT_MAPPED;
+    else
+        e.flags &= ~(uint32_t)PLT_EXTENT_MAPPED;
+    m->has_stopped = !m->emit(m->cookie, &e);
+    return !m->has_stopped;
+}
+
+static enum plt_status tar_extents(void *image, struct plt_io *io, uint64_t off,
+                                   uint64_t len, plt_extent_fn *emit,
+                                   void *cookie, struct plt_error *err)
+{
+    struct tar *const t = (struct tar *)image;
+    const uint64_t end = off + len;
+    size_t i = tar_map_find(&t->map, off);
+
+    while (off < end) {
+        const uint64_t start = i < t->map.n ? t->map.pieces[i].off : UINT64_MAX;
+        if (start > off) {
+            const struct plt_extent hole = {
+                .off = off,
+                .len = (start < end ? start : end) - off,
+                .flags = PLT_EXTENT_ZERO | PLT_EXTENT_HOLE};
+            if (!emit(cookie, &hole))
+                return PLT_OK;
+            off += hole.len;
+            continue;
+        }
+        const uint64_t in = off - start;
+        uint64_t now = t->map.pieces[i].len - in;
+        if (now > end - off)
+            now = end - off;
+        struct moved m = {.child_off = t->member.data + t->map.stored[i] + in,
+                          .off = off,
+                          .len = now,
+                          .emit = emit,
+                          .cookie = cookie};
+        const enum plt_status st = t->child->extents(t->child, io, m.child_off,
+                                                     now, emit_moved, &m, err);
+        if (st != PLT_OK || m.has_stopped)
+            return st;
+        off += now;
+        i++;
+    }
+    return PLT_OK;
+}
+
+static enum plt_status tar_members(void *image, struct plt_io *io,
+                                   plt_member_fn *emit, void *cookie,
+                                   struct plt_error *err)
+{
+    struct tar *const t = (struct tar *)image;
+    bool is_end = false, has_candidate = false;
+    enum plt_status st = PLT_OK;
+
+    (void)pthread_mutex_lock(&t->lock);
+    while (!is_end && st == PLT_OK)
+        st = walk_on(t, io, &is_end, err);
+    for (size_t i = 0; i < t->n_members; i++)
+        has_candidate = has_candidate || t->members[i].is_candidate;
+    if (st == PLT_OK && !has_candidate)
+        st = probe_contents(t, io, err);
+    const size_t n = t->n_members;
+    (void)pthread_mutex_unlock(&t->lock);
+    /* The walk is at its end: the list does not move any more. */
+    for (size_t i = 0; i < n && st == PLT_OK; i++) {
+        const struct tar_member *const m = &t->members[i];
+        const struct plt_member out = {.name = m->name,
+                                       .size = m->size,
+                                       .stored = m->stored,
+                                       .off = m->data,
+                                       .mtime = m->mtime,
+                                       .type = m->type,
+                                       .is_sparse = m->form != TAR_DENSE,
+                                       .is_candidate = m->is_candidate};
+        if (!emit(cookie, &out))
+            break;
+    }
+    return st;
+}
+
+static void tar_info(void *image, struct plt_info *info)
+{
+    static const char *const forms[] = {"none", "oldgnu", "pax-0.0", "pax-0.1",
+                                        "pax-1.0"};
+    const struct tar *const t = (const struct tar *)image;
+
+    if (!t->member.name)
+        return;
+    info->text(info, "member", t->member.name);
+    info->number(info, "member-offset", t->member.data);
+    info->number(info, "member-size", t->member.stored);
+    info->text(info, "sparse-format", forms[t->member.form]);
+    if (t->member.form != TAR_DENSE)
+        info->number(info, "data-pieces", t->map.n);
+}
+
+static const struct plt_option tar_options[] = {
+    {"member", PLT_OPTION_TEXT, "which file; default: the only disk image"},
+    {NULL, PLT_OPTION_TEXT, NULL}};
+
+PLT_DRIVER(.name = "tar", .summary = "a member of a tar archive, sparse or not",
+           .kind = PLT_KIND_ARCHIVE, .threads = PLT_CONCURRENT_READS,
+           .caps = PLT_CAP_NOWAIT, .options = tar_options, .probe = tar_probe,
+           .open = tar_open, .close = tar_close, .read = tar_read,
+           .extents = tar_extents, .members = tar_members, .info = tar_info)
