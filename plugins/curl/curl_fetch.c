@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ranges, several at a time, on a lane. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "curl_image.h"
+
+uint64_t curl_now_ns(void)
+{
+    struct timespec ts = {0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
+}
+
+CURLM *curl_lane_take(struct curl_image *ci)
+{
+    CURLM *lane = NULL;
+
+    (void)pthread_mutex_lock(&ci->lock);
+    if (ci->n_lanes)
+        lane = ci->lanes[--ci->n_lanes];
+    (void)pthread_mutex_unlock(&ci->lock);
+    if (!lane) {
+        lane = curl_multi_init();
+        if (lane)
+            (void)curl_multi_setopt(lane, CURLMOPT_MAXCONNECTS,
+                                    (long)CURL_PARALLEL);
+    }
+    return lane;
+}
+
+void curl_lane_give(struct curl_image *ci, CURLM *lane)
+{
+    (void)pthread_mutex_lock(&ci->lock);
+    const bool is_kept = ci->n_lanes < CURL_LANES;
+    if (is_kept)
+        ci->lanes[ci->n_lanes++] = lane;
+    (void)pthread_mutex_unlock(&ci->lock);
+    if (!is_kept)
+        (void)curl_multi_cleanup(lane);
+}
+
+static bool add_header(struct curl_slist **list, const char *text)
+{
+    struct curl_slist *const grown = curl_slist_append(*list, text);
+    if (grown)
+        *list = grown;
+    return grown != NULL;
+}
+
+CURL *curl_make(struct curl_image *ci, struct curl_answer *answer,
+                struct curl_slist **headers, bool has_validators)
+{
+    char line[320];
+    bool is_good = true;
+    CURL *const c = curl_easy_init();
+
+    *headers = NULL;
+    curl_answer_clear(answer);
+    if (!c)
+        return NULL;
+    /* A strong ETag pins by itself; else the date does (RFC
+     * 9110 13.1.1, 13.1.4: If-Match compares strongly, so a weak one would
+     * never match). */
+    if (has_validators && ci->etag[0] && strncmp(ci->etag, "W/", 2) != 0) {
+        (void)snprintf(line, sizeof(line), "If-Match: %s", ci->etag);
+        is_good = add_header(headers, line);
+    } else if (has_validators && ci->modified[0]) {
+        (void)snprintf(line, sizeof(line), "If-Unmodified-Since: %s",
+                       ci->modified);
+        is_good = add_header(headers, line);
+    }
+    (void)pthread_mutex_lock(&ci->lock);
+    is_good = is_good && curl_easy_setopt(c, CURLOPT_URL, ci->url) == CURLE_OK;
+    (void)pthread_mutex_unlock(&ci->lock);
+    if (!is_good ||
+        curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https") != CURLE_OK) {
+        curl_slist_free_all(*headers);
+        *headers = NULL;
+        curl_easy_cleanup(c);
+        return NULL;
+    }
+    (void)curl_easy_setopt(c, CURLOPT_HTTPHEADER, *headers);
+    (void)curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, curl_answer_header);
+    (void)curl_easy_setopt(c, CURLOPT_HEADERDATA, answer);
+    (void)curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    (void)curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
+    (void)curl_easy_setopt(c, CURLOPT_PROXY, ""); /* not from the environment */
+    (void)curl_easy_setopt(c, CURLOPT_USERAGENT, "platter/0.1");
+    (void)curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)CURL_CONNECT_MS);
+    (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1024L);
+    (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)CURL_STALL_S);
+    (void)curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 256L * 1024);
+    (void)curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
+    return c;
+}
+
+enum plt_status curl_redirect(struct curl_image *ci,
+                              const struct curl_answer *answer,
+                              struct plt_error *err)
+{
+    CURLU *const u = curl_url();
+    char *target = NULL;
+    enum plt_status st = PLT_OK;
+
+    (void)pthread_mutex_lock(&ci->lock);
+    const bool is_parsed =
+        u && curl_url_set(u, CURLUPART_URL, ci->url, 0) == CURLUE_OK &&
+        curl_url_set(u, CURLUPART_URL, answer->location, 0) == CURLUE_OK &&
+        curl_url_get(u, CURLUPART_URL, &target, 0) == CURLUE_OK;
+    (void)pthread_mutex_unlock(&ci->lock);
+    char *const copy = is_parsed ? strdup(target) : NULL;
+    if (!is_parsed)
+        st = plt_fail(err, PLT_ORIGIN, "a redirect that cannot be read");
+    else if (!copy)
+        st = plt_fail(err, PLT_NOMEM, "a URL");
+    else
+        st = ci->host->allow_url(ci->host, copy, err);
+    if (st == PLT_OK) {
+        (void)pthread_mutex_lock(&ci->lock);
+        free(ci->url);
+        ci->url = copy;
+        (void)pthread_mutex_unlock(&ci->lock);
+    } else {
+        free(copy);
+    }
+    curl_free(target);
+    curl_url_cleanup(u);
+    return st;
+}
+
+bool curl_backoff(struct plt_io *io, unsigned n,
+                  const struct curl_answer *answer)
+{
+    /* 100, 200, 400 ms and up to half as much again, by the clock's low bits;
+     * what the origin asks for, when it does. */
+    const uint64_t base = UINT64_C(100000000) << (n < 6 ? n - 1 : 5);
+    uint64_t wait = base + curl_now_ns() / 1000 % (base / 2 / 1000) * 1000;
+
+    if (answer && answer->retry_after >= 0)
+        wait = (uint64_t)answer->retry_after * UINT64_C(1000000000) + 1;
+    const uint64_t until = curl_now_ns() + wait;
+    if (until >= io->deadline_ns)
+        return false;
+    while (curl_now_ns() < until) {
+        const struct timespec step = {0, 20000000};
+        if (io->cancelled(io))
+            return false;
+        (void)nanosleep(&step, NULL);
+    }
+    return true;
+}
+
+/* ---- One read ---- */
+
+/* A request for [off, off+len), which covers wants first .. first+n. */
+struct transfer {
+    struct curl_image *ci;
+    CURL *easy;
+    struct curl_slist *headers;
+    struct curl_answer answer;
+    const struct curl_want *wants;
+    size_t n_wants, at_want;
+    uint64_t off, len, got;
+    bool is_checked, is_done, is_running;
+    struct plt_error err;
+    enum plt_status st;
+    char why[CURL_ERROR_SIZE];
+};
+
+/* Scatter the next n bytes of the range over the wants; gaps are dropped. */
+static void scatter(struct transfer *t, const uint8_t *p, size_t n)
+{
+    while (n && t->at_want < t->n_wants) {
+        const struct curl_want *const w = &t->wants[t->at_want];
+        const uint64_t at = t->off + t->got;
+        if (at < w->off) { /* a gap */
+            const uint64_t skip = w->off - at < n ? w->off - at : n;
+            t->got += skip;
+            p += skip;
+            n -= (size_t)skip;
+            continue;
+        }
+        const size_t in = (size_t)(at - w->off);
+        const size_t now = w->len - in < n ? w->len - in : n;
+        memcpy(w->buf + in, p, now);
+        t->got += now;
+        p += now;
+        n -= now;
+        if (in + now == w->len)
+            t->at_want++;
+    }
+    t->got += n;
+}
+
+static size_t on_body(char *data, size_t size, size_t n, void *cookie)
+{
+    struct transfer *const t = (struct transfer *)cookie;
+    const size_t len = size * n;
+
+    if (!t->is_checked) {
+        (void)curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE,
+                                &t->answer.code);
+        t->st = curl_answer_check(t->ci, &t->answer, t->off, t->len, &t->err);
+        t->is_checked = true;
+    }
+    if (t->st != PLT_OK)
+        return 0;
+    if (len > t->len - t->got) {
+        t->st = plt_fail(&t->err, PLT_ORIGIN, "more bytes than were asked for");
+        return 0;
+    }
+    scatter(t, (const uint8_t *)data, len);
+    return len;
+}
+
+static bool start_transfer(struct curl_image *ci, CURLM *lane,
+                           struct transfer *t)
+{
+    char range[48];
+
+    t->got = 0;
+    t->at_want = 0;
+    t->is_checked = false;
+    t->st = PLT_OK;
+    t->why[0] = '\0';
+    t->easy = curl_make(ci, &t->answer, &t->headers, true);
+    if (!t->easy)
+        return false;
+    (void)snprintf(range, sizeof(range), "%llu-%llu",
+                   (unsigned long long)t->off,
+                   (unsigned long long)(t->off + t->len - 1));
+    (void)curl_easy_setopt(t->easy, CURLOPT_RANGE, range);
+    (void)curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_body);
+    (void)curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
+    (void)curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, t->why);
+    (void)curl_easy_setopt(t->easy, CURLOPT_PRIVATE, t);
+    t->is_running = curl_multi_add_handle(lane, t->easy) == CURLM_OK;
+    return t->is_running;
+}
+
+static void stop_transfer(CURLM *lane, struct plt_io *io, struct transfer *t)
+{
+    if (t->is_running) {
+        (void)curl_multi_remove_handle(lane, t->easy);
+        io->charge(io, t->got, 1);
+    }
+    t->is_running = false;
+    curl_easy_cleanup(t->easy);
+    curl_slist_free_all(t->headers);
+    t->easy = NULL;
+    t->headers = NULL;
+}
+
+/* A transfer has ended by itself: was it what it should be? */
+static void judge(struct transfer *t, CURLcode code)
+{
+    (void)curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &t->answer.code);
+    if (t->st != PLT_OK)
+        return; /* said while it came */
+    if (code != CURLE_OK && t->answer.code < 300)
+        t->st = curl_code_error(code, t->why, &t->err);
+    else if (!t->is_checked)
+        t->st = curl_answer_check(t->ci, &t->answer, t->off, t->len, &t->err);
+    if (t->st == PLT_OK && t->got != t->len)
+        t->st = plt_fail(&t->err, PLT_ORIGIN, "the answer was cut short");
+    t->is_done = t->st == PLT_OK;
+}
+
+/* Run the transfers that are not done, a few at a time, to their ends. */
+static enum plt_status run_all(struct curl_image *ci, CURLM *lane,
+                               struct plt_io *io, struct transfer *ts, size_t n,
+                               struct plt_error *err)
+{
+    size_t next = 0, running = 0;
+    enum plt_status st = PLT_OK;
+
+    while ((next < n || running) && st == PLT_OK) {
+        for (; next < n && running < CURL_PARALLEL; next++) {
+            if (ts[next].is_done)
+                continue;
+            if (!start_transfer(ci, lane, &ts[next]))
+                return plt_fail(err, PLT_NOMEM, "a request");
+            running++;
+        }
+        int live = 0, left = 0;
+        (void)curl_multi_perform(lane, &live);
+        for (CURLMsg *m; (m = curl_multi_info_read(lane, &left));) {
+            struct transfer *t = NULL;
+            if (m->msg != CURLMSG_DONE)
+                continue;
+            (void)curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t);
+            judge(t, m->data.result);
+            stop_transfer(lane, io, t);
+            running--;
+        }
+        if (!running)
+            continue;
+        const uint64_t now = curl_now_ns();
+        if (io->cancelled(io))
+            st = plt_fail(err, PLT_CANCELLED, "request withdrawn");
+        else if (now >= io->deadline_ns)
+            st =
+                plt_fail(err, PLT_TIMEOUT, "the origin did not answer in time");
+        else
+            (void)curl_multi_poll(
+                lane, NULL, 0,
+                io->deadline_ns - now < UINT64_C(100000000)
+                    ? (int)((io->deadline_ns - now) / 1000000) + 1
+                    : 100,
+                NULL);
+    }
+    return st;
+}
+
+/* Wants that are near become one transfer. */
+static size_t plan(struct curl_image *ci, const struct curl_want *wants,
+                   size_t n, struct transfer *ts)
+{
+    size_t n_ts = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        struct transfer *const last = n_ts ? &ts[n_ts - 1] : NULL;
+        const uint64_t end = wants[i].off + wants[i].len;
+        if (last && wants[i].off - (last->off + last->len) <= CURL_GAP &&
+            end - last->off <= CURL_PIECE) {
+            last->len = end - last->off;
+            last->n_wants++;
+        } else {
+            ts[n_ts++] = (struct transfer){.ci = ci,
+                                           .wants = &wants[i],
+                                           .n_wants = 1,
+                                           .off = wants[i].off,
+                                           .len = wants[i].len};
+        }
+    }
+    return n_ts;
+}
+
+enum plt_status curl_fetch(struct curl_image *ci, struct plt_io *io,
+                           const struct curl_want *wants, size_t n,
+                           struct plt_error *err)
+{
+    struct transfer *const ts = calloc(n, sizeof(*ts));
+    CURLM *const lane = curl_lane_take(ci);
+    enum plt_status st = PLT_OK;
+    unsigned tries = 0, redirects = 0;
+
+    if (!ts || !lane) {
+        free(ts);
+        if (lane)
+            curl_lane_give(ci, lane);
+        return plt_fail(err, PLT_NOMEM, "requests");
+    }
+    const size_t n_ts = plan(ci, wants, n, ts);
+    for (;;) {
+        const struct transfer *bad = NULL;
+        st = run_all(ci, lane, io, ts, n_ts, err);
+        if (st != PLT_OK)
+            break;
+        for (size_t i = 0; i < n_ts; i++) {
+            /* The failure that asking again does not help comes first. */
+            if (!ts[i].is_done && (!bad || !curl_may_retry(&ts[i].err)))
+                bad = &ts[i];
+        }
+        if (!bad)
+            break;
+        if (bad->st == PLT_AGAIN) {
+            if (redirects++ == CURL_REDIRECTS)
+                st = plt_fail(err, PLT_ORIGIN, "too many redirects");
+            else
+                st = curl_redirect(ci, &bad->answer, err);
+            if (st != PLT_OK)
+                break;
+            continue;
+        }
+        *err = bad->err;
+        st = bad->st;
+        if (!curl_may_retry(&bad->err) || ++tries == CURL_TRIES ||
+            !curl_backoff(io, tries, &bad->answer))
+            break;
+    }
+    for (size_t i = 0; i < n_ts; i++)
+        stop_transfer(lane, io, &ts[i]);
+    free(ts);
+    curl_lane_give(ci, lane);
+    if (st == PLT_ORIGIN)
+        err->sys = 0; /* the mark of curl_may_retry is ours alone */
+    return st;
+}
