@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a result to a response.  Public and private text differ: a client is
+ * told the table's words, the layer, and what is wrong with the image it named;
+ * what an origin or this machine said goes to the log alone. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "request.h"
+
+enum MHD_Result answer_queue(struct request *r, unsigned status,
+                             struct MHD_Response *response)
+{
+    if (!response)
+        return MHD_NO;
+    (void)MHD_add_response_header(response, "Request-Id", r->id);
+    (void)MHD_add_response_header(response, "X-Content-Type-Options",
+                                  "nosniff");
+    r->status = status;
+    const enum MHD_Result result =
+        MHD_queue_response(r->connection, status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+enum MHD_Result answer_text(struct request *r, unsigned status,
+                            const char *type, const char *text)
+{
+    union {
+        const char *text;
+        void *memory; /* libmicrohttpd copies it */
+    } u = {.text = text};
+    struct MHD_Response *const response = MHD_create_response_from_buffer(
+        strlen(text), u.memory, MHD_RESPMEM_MUST_COPY);
+    if (response)
+        (void)MHD_add_response_header(response, "Content-Type", type);
+    return answer_queue(r, status, response);
+}
+
+enum MHD_Result answer_json(struct request *r, unsigned status, json_t *value,
+                            const char *type)
+{
+    char *const text = json_dumps(value, JSON_INDENT(2));
+    json_decref(value);
+    if (!text)
+        return MHD_NO;
+    const size_t len = strlen(text);
+    text[len] = '\n'; /* in place of the NUL: the length is told */
+    struct MHD_Response *const response =
+        MHD_create_response_from_buffer(len + 1, text, MHD_RESPMEM_MUST_FREE);
+    if (!response) {
+        free(text);
+        return MHD_NO;
+    }
+    (void)MHD_add_response_header(response, "Content-Type", type);
+    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    return answer_queue(r, status, response);
+}
+
+static json_t *problem(const struct request *r, const char *type,
+                       unsigned status, const char *title)
+{
+    return json_pack("{s:s, s:s, s:i, s:s}", "type", type, "title", title,
+                     "status", (int)status, "request_id", r->id);
+}
+
+enum MHD_Result answer_problem(struct request *r, unsigned status,
+                               const char *title, const char *detail)
+{
+    json_t *const doc = problem(r, "about:blank", status, title);
+
+    if (!doc)
+        return MHD_NO;
+    (void)json_object_set_new(doc, "detail", json_string(detail));
+    char *const text = json_dumps(doc, JSON_INDENT(2));
+    json_decref(doc);
+    if (!text)
+        return MHD_NO;
+    struct MHD_Response *const response = MHD_create_response_from_buffer(
+        strlen(text), text, MHD_RESPMEM_MUST_FREE);
+    if (!response) {
+        free(text);
+        return MHD_NO;
+    }
+    (void)MHD_add_response_header(response, "Content-Type",
+                                  "application/problem+json");
+    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+        (void)MHD_add_response_header(response, "Allow", "GET, HEAD, OPTIONS");
+    if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE) {
+        char value[48];
+        (void)snprintf(value, sizeof(value), "bytes */%llu",
+                       (unsigned long long)r->size);
+        (void)MHD_add_response_header(response, "Content-Range", value);
+        (void)MHD_add_response_header(response, "Accept-Ranges", "bytes");
+    }
+    return answer_queue(r, status, response);
+}
+
+/* Errors whose text says only what the client's own image is. */
+static bool is_public(enum plt_status st)
+{
+    return st == PLT_CORRUPT || st == PLT_UNSUPPORTED || st == PLT_CHOICE ||
+           st == PLT_INVALID;
+}
+
+/* Everything but unreserved characters, percent-encoded. */
+static void encode(char *out, size_t cap, const char *text)
+{
+    size_t n = strlen(out);
+    for (; *text && n + 4 < cap; text++) {
+        const unsigned char c = (unsigned char)*text;
+        const bool is_plain = (c >= '0' && c <= '9') ||
+                              (c >= 'a' && c <= 'z') ||
+                              (c >= 'A' && c <= 'Z') || strchr("-._~", c);
+        n += (size_t)snprintf(out + n, cap - n, is_plain ? "%c" : "%%%02X", c);
+    }
+}
+
+static void add_choices(const struct request *r, json_t *doc)
+{
+    json_t *row;
+    size_t i;
+
+    json_array_foreach(r->choices, i, row)
+    {
+        char href[12800];
+        (void)snprintf(href, sizeof(href), "%.8000s?member=", r->path);
+        encode(href, sizeof(href),
+               json_string_value(json_object_get(row, "name")));
+        (void)json_object_set_new(row, "href", json_string(href));
+    }
+    (void)json_object_set(doc, "choices", r->choices);
+}
+
+enum MHD_Result answer_error(struct request *r, const struct plt_error *err)
+{
+    const unsigned status = (unsigned)plt_status_http(err->status);
+    char type[64] = "/problems/", *p = type + strlen(type);
+
+    for (const char *s = plt_status_name(err->status); *s; s++)
+        *p++ = *s == '_' ? '-' : (char)(*s | 0x20);
+    *p = '\0';
+    json_t *const doc = problem(r, type, status, plt_status_text(err->status));
+    if (!doc)
+        return MHD_NO;
+    if (err->layer[0])
+        (void)json_object_set_new(doc, "layer", json_string(err->layer));
+    if (is_public(err->status) && err->text[0]) {
+        json_t *detail = json_string(err->text);
+        if (!detail) /* bytes that are no text: the log has them */
+            detail = json_string("see the log");
+        (void)json_object_set_new(doc, "detail", detail);
+    }
+    if (err->status == PLT_CHOICE && r->choices)
+        add_choices(r, doc);
+    char *const text = json_dumps(doc, JSON_INDENT(2));
+    json_decref(doc);
+    if (!text)
+        return MHD_NO;
+    struct MHD_Response *const response = MHD_create_response_from_buffer(
+        strlen(text), text, MHD_RESPMEM_MUST_FREE);
+    if (!response) {
+        free(text);
+        return MHD_NO;
+    }
+    (void)MHD_add_response_header(response, "Content-Type",
+                                  "application/problem+json");
+    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    if (plt_status_retry(err->status))
+        (void)MHD_add_response_header(response, "Retry-After", "1");
+    return answer_queue(r, status, response);
+}
