@@ -39,6 +39,8 @@ struct request {
     char client[64];
     uint64_t start_ns;
     bool has_begun; /* the handler has seen it */
+    bool has_dispatched;
+    uint64_t body_len; /* of what the client sent */
     bool is_head;
 
     /* headers, copied */

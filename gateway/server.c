@@ -17,7 +17,8 @@
 
 enum {
     BACKLOG = 1024,
-    IDLE_S = 60,                 /* an idle connection is closed after it */
+    IDLE_S = 60, /* an idle connection is closed after it */
+    MAX_BODY = 64 * 1024,
     CONNECTION_BYTES = 32 * 1024 /* headers of a request fit, or 431 */
 };
 
@@ -125,11 +126,21 @@ static enum MHD_Result on_request(void *cookie,
     (void)upload;
     if (!r)
         return MHD_NO;
-    const bool is_first = !r->has_begun;
-    if (is_first)
+    if (!r->has_begun) {
+        /* The first call is for the headers alone; answering it would close
+         * the connection behind the answer. */
         request_begin(r, connection, method);
-    /* A body on GET means nothing to us (RFC 9110 9.3.1): it is dropped. */
-    *upload_len = 0;
+        return MHD_YES;
+    }
+    if (*upload_len) {
+        /* A body on GET means nothing to us (RFC 9110 9.3.1): it is dropped,
+         * but not without end. */
+        r->body_len += *upload_len;
+        *upload_len = 0;
+        return r->body_len > MAX_BODY ? MHD_NO : MHD_YES;
+    }
+    const bool is_first = !r->has_dispatched;
+    r->has_dispatched = true;
     return dispatch(r, is_first);
 }
 
