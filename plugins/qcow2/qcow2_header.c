@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qcow2_header.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <platter/bytes.h>
+
+enum { EXT_END = 0 };
+static const uint32_t ext_backing_format = 0xe2792aca;
+static const uint32_t ext_feature_names = 0x6803f857;
+
+/* "Feature name table": entries of 48 bytes, type, bit, name. */
+static void feature_name(const uint8_t *table, size_t len, unsigned bit,
+                         char out[47])
+{
+    for (size_t at = 0; len - at >= 48; at += 48) {
+        if (table[at] == 0 && table[at + 1] == bit) {
+            (void)snprintf(out, 47, "%.46s", (const char *)table + at + 2);
+            return;
+        }
+    }
+    (void)snprintf(out, 47, "incompatible bit %u", bit);
+}
+
+/* "Header extensions".  names: the feature table, when there is one. */
+static enum plt_status parse_extensions(struct qcow2_header *h,
+                                        struct plt_cur *c,
+                                        const uint8_t **names, size_t *n_names,
+                                        struct plt_error *err)
+{
+    while (plt_cur_left(c) >= 8) {
+        const uint32_t type = plt_cur_be32(c), len = plt_cur_be32(c);
+        if (type == EXT_END)
+            return PLT_OK;
+        const uint8_t *const data = plt_cur_take(c, len);
+        if (!data)
+            return plt_fail(err, PLT_CORRUPT,
+                            "header extension %#x of %u bytes", type, len);
+        if (type == ext_backing_format) {
+            if (len >= sizeof(h->backing_format))
+                return plt_fail(err, PLT_CORRUPT,
+                                "backing format name of %u bytes", len);
+            memcpy(h->backing_format, data, len);
+            h->backing_format[len] = '\0';
+        } else if (type == ext_feature_names) {
+            *names = data;
+            *n_names = len;
+        }
+        const size_t pad = (8 - len % 8) % 8;
+        if (pad && plt_cur_left(c) >= pad)
+            (void)plt_cur_take(c, pad);
+    }
+    return PLT_OK;
+}
+
+static enum plt_status check_features(const struct qcow2_header *h,
+                                      const uint8_t *names, size_t n_names,
+                                      struct plt_error *err)
+{
+    const uint64_t known = QCOW2_DIRTY | QCOW2_CORRUPT | QCOW2_DATA_FILE |
+                           QCOW2_COMPRESSION | QCOW2_EXTENDED_L2;
+    char name[47];
+
+    if (h->crypt)
+        return plt_fail(err, PLT_UNSUPPORTED, "encrypted (%s), not read yet",
+                        h->crypt == 1   ? "AES"
+                        : h->crypt == 2 ? "LUKS"
+                                        : "unknown method");
+    if (h->incompatible & QCOW2_DATA_FILE)
+        return plt_fail(err, PLT_UNSUPPORTED,
+                        "external data file, not read yet");
+    if (h->incompatible & QCOW2_EXTENDED_L2)
+        return plt_fail(err, PLT_UNSUPPORTED,
+                        "extended L2 entries, not read yet");
+    for (unsigned bit = 0; bit < 64; bit++) {
+        if (h->incompatible & ~known & UINT64_C(1) << bit) {
+            feature_name(names, n_names, bit, name);
+            return plt_fail(err, PLT_UNSUPPORTED, "feature %s", name);
+        }
+    }
+    if (h->compression > 1 ||
+        (h->compression && !(h->incompatible & QCOW2_COMPRESSION)))
+        return plt_fail(err, PLT_UNSUPPORTED, "compression type %u",
+                        h->compression);
+    return PLT_OK;
+}
+
+enum plt_status qcow2_header_parse(struct qcow2_header *h, const uint8_t *buf,
+                                   size_t n, uint64_t child_size,
+                                   struct plt_error *err)
+{
+    struct plt_cur c = plt_cur_init(buf, n);
+    const uint8_t *names = NULL;
+    size_t n_names = 0;
+    uint32_t header_len = 72;
+
+    *h = (struct qcow2_header){.refcount_bits = 16};
+    const uint32_t magic = plt_cur_be32(&c);
+    h->version = plt_cur_be32(&c);
+    const uint64_t backing_off = plt_cur_be64(&c);
+    const uint32_t backing_len = plt_cur_be32(&c);
+    h->cluster_bits = plt_cur_be32(&c);
+    h->size = plt_cur_be64(&c);
+    h->crypt = plt_cur_be32(&c);
+    h->l1_count = plt_cur_be32(&c);
+    h->l1_off = plt_cur_be64(&c);
+    (void)plt_cur_be64(&c); /* refcount table */
+    (void)plt_cur_be32(&c);
+    h->n_snapshots = plt_cur_be32(&c);
+    (void)plt_cur_be64(&c); /* snapshots */
+    if (c.bad || magic != 0x514649fb)
+        return plt_fail(err, PLT_CORRUPT, "no qcow2 header");
+    if (h->version != 2 && h->version != 3)
+        return plt_fail(err, PLT_UNSUPPORTED, "version %u", h->version);
+    if (h->version == 3) {
+        h->incompatible = plt_cur_be64(&c);
+        h->compatible = plt_cur_be64(&c);
+        h->autoclear = plt_cur_be64(&c);
+        const uint32_t order = plt_cur_be32(&c);
+        header_len = plt_cur_be32(&c);
+        if (c.bad || order > 6)
+            return plt_fail(err, PLT_CORRUPT, "refcount_order %u", order);
+        h->refcount_bits = 1U << order;
+        if (header_len < 104 || header_len > n || header_len % 8)
+            return plt_fail(err, PLT_CORRUPT, "header_length %u", header_len);
+        if (header_len > 104)
+            h->compression = plt_cur_u8(&c);
+    }
+    if (h->cluster_bits < QCOW2_MIN_BITS || h->cluster_bits > QCOW2_MAX_BITS)
+        return plt_fail(err, PLT_CORRUPT, "cluster_bits %u", h->cluster_bits);
+    const uint64_t cluster = UINT64_C(1) << h->cluster_bits;
+    if (h->size > PLT_SIZE_MAX)
+        return plt_fail(err, PLT_CORRUPT, "virtual size %llu",
+                        (unsigned long long)h->size);
+    /* One L1 entry maps a cluster of 8-byte L2 entries. */
+    const unsigned shift = 2 * h->cluster_bits - 3;
+    const uint64_t want =
+        (h->size >> shift) + ((h->size & ((UINT64_C(1) << shift) - 1)) != 0);
+    if (h->l1_count > QCOW2_MAX_L1 || want > QCOW2_MAX_L1)
+        return plt_fail(err, PLT_CORRUPT, "L1 table of %u entries",
+                        h->l1_count);
+    if (h->l1_count < want)
+        return plt_fail(err, PLT_CORRUPT,
+                        "L1 table of %u entries is too small for the disk",
+                        h->l1_count);
+    if (h->l1_off % cluster)
+        return plt_fail(err, PLT_CORRUPT, "L1 table offset %#llx",
+                        (unsigned long long)h->l1_off);
+    if (!plt_span_ok(h->l1_off, (uint64_t)h->l1_count * 8,
+                     child_size == PLT_SIZE_UNKNOWN ? PLT_SIZE_MAX
+                                                    : child_size))
+        return plt_fail(err, PLT_CORRUPT, "L1 table outside the file");
+    /* Extensions end at the backing file's name or the first cluster's end. */
+    size_t end = n < cluster ? n : (size_t)cluster;
+    if (backing_off && backing_off < end)
+        end = (size_t)backing_off;
+    if (header_len < end) {
+        c = plt_cur_init(buf + header_len, end - header_len);
+        const enum plt_status st =
+            parse_extensions(h, &c, &names, &n_names, err);
+        if (st != PLT_OK)
+            return st;
+    }
+    if (backing_off) {
+        if (backing_len > QCOW2_MAX_BACKING ||
+            !plt_span_ok(backing_off, backing_len, n) ||
+            backing_off + backing_len > cluster)
+            return plt_fail(err, PLT_CORRUPT, "backing file name of %u bytes",
+                            backing_len);
+        memcpy(h->backing, buf + backing_off, backing_len);
+        h->backing[backing_len] = '\0';
+        if (strlen(h->backing) != backing_len)
+            return plt_fail(err, PLT_CORRUPT, "NUL in the backing file's name");
+    }
+    return check_features(h, names, n_names, err);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The header and its extensions, after docs/interop/qcow2 of QEMU: pure
+ * decoding.  Threads: any. */
+#ifndef QCOW2_HEADER_H
+#define QCOW2_HEADER_H
+
+#include <platter/driver.h>
+
+enum {
+    QCOW2_HEADER_BYTES = 64 * 1024, /* header and extensions lie in the first
+                                       cluster; more of it is not looked at */
+    QCOW2_MIN_BITS = 9,
+    QCOW2_MAX_BITS = 21,
+    QCOW2_MAX_L1 = 4 << 20, /* entries: 32 MiB, as QEMU's limit */
+    QCOW2_MAX_BACKING = 1023
+};
+
+enum qcow2_incompatible {
+    QCOW2_DIRTY = 1,
+    QCOW2_CORRUPT = 2,
+    QCOW2_DATA_FILE = 4,
+    QCOW2_COMPRESSION = 8,
+    QCOW2_EXTENDED_L2 = 16
+};
+
+struct qcow2_header {
+    uint32_t version;
+    unsigned cluster_bits;
+    uint64_t size; /* virtual, bytes */
+    uint32_t crypt;
+    uint32_t l1_count;
+    uint64_t l1_off;
+    uint32_t n_snapshots;
+    uint64_t incompatible, compatible, autoclear;
+    unsigned refcount_bits;
+    uint8_t compression; /* 0 zlib, 1 zstd */
+    char backing[QCOW2_MAX_BACKING + 1];
+    char backing_format[32];
+};
+
+/* buf: the first bytes of the file, n of them; child_size or unknown. */
+PLT_MUST_USE enum plt_status qcow2_header_parse(struct qcow2_header *out,
+                                                const uint8_t *buf, size_t n,
+                                                uint64_t child_size,
+                                                struct plt_error *err);
+
+#endif
