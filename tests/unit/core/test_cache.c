@@ -299,6 +299,10 @@ Test(cache, held_blocks_are_never_evicted_and_the_rest_is_told_full)
     cr_assert_eq(cache_claim(c, 2, 1, BLOCK, false, &b), PLT_CLAIM_FULL);
     cr_assert_null(b);
     for (size_t i = 0; i < n; i++) {
+        cr_assert_eq(cache_claim(c, 1, i, BLOCK, true, &b), PLT_CLAIM_HIT,
+                     "held block %zu is gone from the table", i);
+        cr_assert_eq(b, held[i]);
+        cache_unref(c, b);
         cr_assert_eq(held[i]->data[0], i & 0xff);
         cr_assert_eq(held[i]->data[BLOCK - 1], i & 0xff);
         cache_unref(c, held[i]);

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many clients at once on few images, with a small cache, while files change:
+right bytes or an error.  Made for the ThreadSanitizer build."""
+import sys, os
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
+from live import *
+import images
+
+www = tmp + "/www"
+os.makedirs(www)
+truth = www + "/disk.raw"
+images.guest_disk(truth, 16)
+sh("tar --format=oldgnu -Sczf x.tar.gz disk.raw; cp disk.raw d.t; dictzip d.t; mv d.t.dz d.raw.dz;"
+   "qemu-img convert -c -O qcow2 disk.raw x.qcow2; gzip -k x.qcow2", cwd=www)
+size = os.path.getsize(truth)
+whole = open(truth, "rb").read()
+nginx = Nginx(www)
+server = Platterd({"web": nginx.url(), "lab": www}, "--cache-size", "40M",
+                  "--max-open", "6", "--revalidate", "1", "--workers", "32")
+PATHS = [f"/disk/{o}/{n}" for o in ("web", "lab")
+         for n in ("x.tar.gz", "d.raw.dz", "x.qcow2", "x.qcow2.gz", "disk.raw")]
+
+
+def reader(seed, seconds, errors, counts):
+    rnd = random.Random(seed)
+    end = time.time() + seconds
+    c = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    while time.time() < end:
+        path = rnd.choice(PATHS)
+        off = rnd.randrange(size)
+        n = min(rnd.choice([1, 512, 4096, 65536, 400000]), size - off)
+        try:
+            c.request("GET", path, headers={"Range": f"bytes={off}-{off + n - 1}"})
+            r = c.getresponse()
+            body = r.read()
+        except (http.client.HTTPException, OSError):
+            c.close()
+            counts["broken"] = counts.get("broken", 0) + 1
+            continue
+        counts[r.status] = counts.get(r.status, 0) + 1
+        if r.status == 206 and body != whole[off:off + n]:
+            errors.append((path, off, n))
+        if rnd.random() < 0.05:
+            c.close()
+
+
+@case("sixteen readers of ten images in a small cache get right bytes")
+def many():
+    errors, counts = [], {}
+    threads = [threading.Thread(target=reader, args=(i, 12, errors, counts)) for i in range(16)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not errors, errors[:5]
+    assert counts.get(206, 0) > 100, counts
+    assert counts.get(206, 0) > 9 * sum(v for k, v in counts.items() if k != 206), counts
+
+
+@case("clients that leave in the middle do no harm")
+def leaving():
+    def leave(i):
+        for _ in range(15):
+            s = socket.create_connection(("127.0.0.1", server.port), 10)
+            s.sendall(f"GET {PATHS[i % len(PATHS)]} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            s.recv(random.choice([1, 5000, 100000]))
+            s.close()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(leave, range(16)))
+    assert server.range(PATHS[0], 0, 512) == whole[:512]
+
+
+@case("files that change under many readers give one version under one ETag")
+def changing():
+    versions = {}
+    path = www + "/v.raw"
+
+    def write(k):
+        b = bytes([k]) * 300000
+        open(path + ".new", "wb").write(b)
+        os.rename(path + ".new", path)
+    write(1)
+    bad = []
+    stop = time.time() + 8
+
+    def read(i):
+        while time.time() < stop:
+            r = server.get(("/disk/web/v.raw", "/disk/lab/v.raw")[i % 2])
+            if r.status == 200:
+                if len(set(r.body)) != 1 or len(r.body) != 300000:
+                    bad.append("mixed")
+                elif versions.setdefault(r.getheader("ETag"), r.body[0]) != r.body[0]:
+                    bad.append("one ETag, two versions")
+    threads = [threading.Thread(target=read, args=(i,)) for i in range(6)]
+    for t in threads:
+        t.start()
+    for k in range(2, 8):
+        time.sleep(1)
+        write(k)
+    for t in threads:
+        t.join()
+    assert not bad, bad[:3]
+    assert len(versions) > 2, versions
+
+
+main()
