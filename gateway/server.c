@@ -168,7 +168,8 @@ static size_t no_unescape(void *cookie, struct MHD_Connection *connection,
     return strlen(text);
 }
 
-static void on_mhd_log(void *cookie, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void
+on_mhd_log(void *cookie, const char *fmt, va_list ap)
 {
     char text[512];
     struct log_line l;

@@ -459,11 +459,13 @@ void cache_drop_owner(struct cache *c, uint64_t owner)
 
 bool cache_mem_take(struct cache *c, uint64_t bytes)
 {
+    /* Before anything is added: a count from an image may be anything. */
+    if (bytes > c->budget / 2)
+        return false;
     const uint64_t before = atomic_fetch_add(&c->reserved, bytes);
     const uint64_t used = atomic_fetch_add(&c->used, bytes);
 
-    if (bytes <= c->budget && before <= c->budget / 2 &&
-        bytes <= c->budget / 2 - before &&
+    if (before <= c->budget / 2 && bytes <= c->budget / 2 - before &&
         (used + bytes <= c->budget || make_room(c, NULL)))
         return true;
     (void)atomic_fetch_sub(&c->used, bytes);

@@ -20,10 +20,10 @@ void log_set_fd(int fd)
     atomic_store(&out_fd, fd);
 }
 
-/* Room is kept for " cut=1\n". */
+/* Room is kept for a quote and " cut=1\n". */
 static void put(struct log_line *l, const char *s, size_t n)
 {
-    const size_t room = sizeof(l->text) - 8 - l->len;
+    const size_t room = sizeof(l->text) - 9 - l->len;
     if (n > room) {
         n = room;
         l->is_cut = true;
@@ -129,6 +129,15 @@ void log_end(struct log_line *line)
     if ((int)line->level > atomic_load(&max_level))
         return;
     if (line->is_cut) {
+        bool is_open = false; /* the cut may have left a quoted value open */
+        for (size_t i = 0; i < line->len; i++) {
+            if (line->text[i] == '\\')
+                i++;
+            else if (line->text[i] == '"')
+                is_open = !is_open;
+        }
+        if (is_open)
+            line->text[line->len++] = '"';
         memcpy(line->text + line->len, " cut=1", 6);
         line->len += 6;
     }

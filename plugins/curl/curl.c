@@ -470,7 +470,7 @@ static enum plt_status forward_block(struct curl_image *ci, struct plt_io *io,
         }
         if (st != PLT_OK)
             break;
-        struct plt_block *block;
+        struct plt_block *block = NULL;
         const uint64_t k = ci->forward_pos / CURL_BLOCK;
         if (n && ci->host->block_claim(ci->host, k, CURL_BLOCK, false,
                                        &block) == PLT_CLAIM_FILL) {

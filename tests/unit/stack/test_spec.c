@@ -83,8 +83,7 @@ Test(spec, what_is_not_well_formed_is_refused)
         "{\"source\":1}",
         "{}",
         "{",
-        "{\"layers\":[{}],"
-        "\"source\":\"x\"}",
+        "{\"layers\":[{}],\"source\":\"x\"}",
         "{\"source\":\"x\",\"more\":1}",
         "{\"layers\":[{\"driver\":\"curl\"}],\"source\":\"x\"}"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

@@ -92,7 +92,7 @@ struct plt_cur {
 static inline struct plt_cur plt_cur_init(const void *buf, size_t len)
 {
     const uint8_t *const p = (const uint8_t *)buf;
-    struct plt_cur c = {p, p + len, false};
+    struct plt_cur c = {p, p ? p + len : p, false};
     return c;
 }
 
