@@ -349,9 +349,11 @@ void server_free(struct server *s)
     /* Who still runs is told to give up; jobs end within a poll, and resume
      * their connections: none may sleep when libmicrohttpd stops. */
     atomic_store(&s->is_cancelled, true);
-    workers_free(s->workers);
+    if (s->workers)
+        workers_stop(s->workers);
     for (size_t i = 0; i < s->n_daemons; i++)
         MHD_stop_daemon(s->daemons[i]);
+    workers_free(s->workers); /* the event threads could still submit */
     images_free(s->images);
     free(s);
 }

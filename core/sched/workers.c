@@ -118,16 +118,21 @@ bool workers_submit(struct workers *w, workers_fn *fn, void *cookie)
     return is_taken;
 }
 
-void workers_free(struct workers *w)
+void workers_stop(struct workers *w)
 {
-    if (!w)
-        return;
     lock_take(&w->lock);
     w->is_stopping = true;
     cond_wake_all(&w->work);
     while (w->n_threads)
         (void)cond_wait(&w->ended, &w->lock, CLOCK_NEVER);
     lock_give(&w->lock);
+}
+
+void workers_free(struct workers *w)
+{
+    if (!w)
+        return;
+    workers_stop(w);
     cond_release(&w->work);
     cond_release(&w->ended);
     lock_release(&w->lock);

@@ -18,7 +18,9 @@ struct workers *workers_new(unsigned max_threads, unsigned max_queued);
 /* False: refused (full, no thread could be started and none runs, or stopped).
  * fn(cookie) will then never run. */
 bool workers_submit(struct workers *workers, workers_fn *fn, void *cookie);
-/* Refuse new jobs, run out the queue, join all threads, free. */
+/* Refuse new jobs from now on, run out the queue, wait for all threads to end. */
+void workers_stop(struct workers *workers);
+/* workers_stop, and free: nobody may submit any more. */
 void workers_free(struct workers *workers);
 /* Jobs waiting and running now, for metrics. */
 void workers_load(struct workers *workers, unsigned *queued, unsigned *running);

@@ -474,7 +474,7 @@ static enum plt_status check_replaced(struct stack *stack, struct node *node,
         return PLT_OK;
     if (policy_open_file(node->place, &fd, &ignored) == PLT_OK &&
         fstat(fd, &sb) == 0) {
-        (void)snprintf(now, sizeof(now), "%llu:%llu",
+        (void)snprintf(now, sizeof(now), "%llu:%llu:",
                        (unsigned long long)sb.st_dev,
                        (unsigned long long)sb.st_ino);
         if (strncmp(now, node->identity.validator, strlen(now)) == 0)
