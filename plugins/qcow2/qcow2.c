@@ -179,7 +179,9 @@ static bool add_data(const struct qcow2 *q, struct plan *p, uint64_t host,
 {
     size_t now = len;
 
-    if (q->child->size != PLT_SIZE_UNKNOWN && q->child->size - host < now)
+    if (q->child->size != PLT_SIZE_UNKNOWN && host >= q->child->size)
+        now = 0;
+    else if (q->child->size != PLT_SIZE_UNKNOWN && q->child->size - host < now)
         now = (size_t)(q->child->size - host);
     memset(buf + now, 0, len - now);
     return !now || add_seg(&p->data, &p->cap_data, &p->n_data,

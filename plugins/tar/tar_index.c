@@ -383,7 +383,7 @@ static enum plt_status finish(struct tar_walk *w, struct plt_io *io,
     struct tar_map scratch = {.n = 0};
     struct tar_map *const map = w->want_map ? w->want_map : &scratch;
     enum plt_status st = PLT_OK;
-    uint64_t room;
+    uint64_t room = 0;
 
     *m = (struct tar_member){.type = b->type ? b->type : '0',
                              .header = header,

@@ -11,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { MAX_INPUT = 1 << 20, N_CHANGES = 64, N_CUTS = 16 };
+enum { MAX_FILE = 1 << 20, N_CHANGES = 64, N_CUTS = 16 };
 
 /* A private copy of exactly `size` bytes, so that reading past it is seen. */
 static void run(const uint8_t *data, size_t size)
@@ -27,7 +27,7 @@ static void run(const uint8_t *data, size_t size)
 
 static int replay(const char *path)
 {
-    static uint8_t buf[MAX_INPUT];
+    static uint8_t buf[MAX_FILE];
     FILE *const f = fopen(path, "rb");
     if (!f) {
         perror(path);
