@@ -29,7 +29,10 @@ static enum plt_status parse_extensions(struct qcow2_header *h,
                                         const uint8_t **names, size_t *n_names,
                                         struct plt_error *err)
 {
-    while (plt_cur_left(c) >= 8) {
+    for (unsigned i = 0; plt_cur_left(c) >= 8; i++) {
+        if (i == QCOW2_MAX_EXTENSIONS)
+            return plt_fail(err, PLT_CORRUPT, "more than %u header extensions",
+                            i);
         const uint32_t type = plt_cur_be32(c), len = plt_cur_be32(c);
         if (type == EXT_END)
             return PLT_OK;
@@ -70,19 +73,61 @@ static enum plt_status check_features(const struct qcow2_header *h,
     if (h->incompatible & QCOW2_DATA_FILE)
         return plt_fail(err, PLT_UNSUPPORTED,
                         "external data file, not read yet");
-    if (h->incompatible & QCOW2_EXTENDED_L2)
-        return plt_fail(err, PLT_UNSUPPORTED,
-                        "extended L2 entries, not read yet");
     for (unsigned bit = 0; bit < 64; bit++) {
         if (h->incompatible & ~known & UINT64_C(1) << bit) {
             feature_name(names, n_names, bit, name);
             return plt_fail(err, PLT_UNSUPPORTED, "feature %s", name);
         }
     }
-    if (h->compression > 1 ||
-        (h->compression && !(h->incompatible & QCOW2_COMPRESSION)))
+    if (h->compression > QCOW2_ZSTD)
         return plt_fail(err, PLT_UNSUPPORTED, "compression type %u",
                         h->compression);
+    if (!(h->incompatible & QCOW2_COMPRESSION) !=
+        (h->compression == QCOW2_ZLIB))
+        return plt_fail(err, PLT_CORRUPT,
+                        "compression type %u against the feature bit",
+                        h->compression);
+    return PLT_OK;
+}
+
+/* The tables that the header names, and the size of the disk against them. */
+static enum plt_status check_tables(const struct qcow2_header *h,
+                                    uint64_t ref_off, uint32_t ref_clusters,
+                                    uint64_t child_size, struct plt_error *err)
+{
+    const uint64_t cluster = UINT64_C(1) << h->cluster_bits;
+    const bool has_subclusters = (h->incompatible & QCOW2_EXTENDED_L2) != 0;
+    if (has_subclusters && h->cluster_bits < QCOW2_SUBCLUSTER_BITS)
+        return plt_fail(err, PLT_CORRUPT,
+                        "cluster_bits %u with extended L2 entries",
+                        h->cluster_bits);
+    /* One L1 entry maps a cluster of L2 entries, of 8 bytes or 16. */
+    const unsigned shift = 2 * h->cluster_bits - (has_subclusters ? 4 : 3);
+    const uint64_t want =
+        (h->size >> shift) + ((h->size & ((UINT64_C(1) << shift) - 1)) != 0);
+    if (h->l1_count > QCOW2_MAX_L1 || want > QCOW2_MAX_L1)
+        return plt_fail(err, PLT_CORRUPT, "L1 table of %u entries",
+                        h->l1_count);
+    if (h->l1_count < want)
+        return plt_fail(err, PLT_CORRUPT,
+                        "L1 table of %u entries is too small for the disk",
+                        h->l1_count);
+    if (h->l1_off % cluster)
+        return plt_fail(err, PLT_CORRUPT, "L1 table offset %#llx",
+                        (unsigned long long)h->l1_off);
+    const uint64_t limit =
+        child_size == PLT_SIZE_UNKNOWN ? PLT_SIZE_MAX : child_size;
+    if (!plt_span_ok(h->l1_off, (uint64_t)h->l1_count * 8, limit))
+        return plt_fail(err, PLT_CORRUPT, "L1 table outside the file");
+    /* Not read, but an image without one is none to QEMU either. */
+    const uint64_t ref_bytes = (uint64_t)ref_clusters << h->cluster_bits;
+    if (!ref_bytes || ref_bytes > QCOW2_MAX_REFTABLE || ref_off % cluster ||
+        !plt_span_ok(ref_off, ref_bytes, limit))
+        return plt_fail(err, PLT_CORRUPT,
+                        "refcount table of %u clusters at %#llx", ref_clusters,
+                        (unsigned long long)ref_off);
+    if (h->n_snapshots > QCOW2_MAX_SNAPSHOTS)
+        return plt_fail(err, PLT_CORRUPT, "%u snapshots", h->n_snapshots);
     return PLT_OK;
 }
 
@@ -105,10 +150,10 @@ enum plt_status qcow2_header_parse(struct qcow2_header *h, const uint8_t *buf,
     h->crypt = plt_cur_be32(&c);
     h->l1_count = plt_cur_be32(&c);
     h->l1_off = plt_cur_be64(&c);
-    (void)plt_cur_be64(&c); /* refcount table */
-    (void)plt_cur_be32(&c);
+    const uint64_t ref_off = plt_cur_be64(&c);
+    const uint32_t ref_clusters = plt_cur_be32(&c);
     h->n_snapshots = plt_cur_be32(&c);
-    (void)plt_cur_be64(&c); /* snapshots */
+    (void)plt_cur_be64(&c); /* where they are listed: not read */
     if (c.bad || magic != 0x514649fb)
         return plt_fail(err, PLT_CORRUPT, "no qcow2 header");
     if (h->version != 2 && h->version != 3)
@@ -130,27 +175,11 @@ enum plt_status qcow2_header_parse(struct qcow2_header *h, const uint8_t *buf,
     if (h->cluster_bits < QCOW2_MIN_BITS || h->cluster_bits > QCOW2_MAX_BITS)
         return plt_fail(err, PLT_CORRUPT, "cluster_bits %u", h->cluster_bits);
     const uint64_t cluster = UINT64_C(1) << h->cluster_bits;
+    if (header_len > cluster)
+        return plt_fail(err, PLT_CORRUPT, "header_length %u", header_len);
     if (h->size > PLT_SIZE_MAX)
         return plt_fail(err, PLT_CORRUPT, "virtual size %llu",
                         (unsigned long long)h->size);
-    /* One L1 entry maps a cluster of 8-byte L2 entries. */
-    const unsigned shift = 2 * h->cluster_bits - 3;
-    const uint64_t want =
-        (h->size >> shift) + ((h->size & ((UINT64_C(1) << shift) - 1)) != 0);
-    if (h->l1_count > QCOW2_MAX_L1 || want > QCOW2_MAX_L1)
-        return plt_fail(err, PLT_CORRUPT, "L1 table of %u entries",
-                        h->l1_count);
-    if (h->l1_count < want)
-        return plt_fail(err, PLT_CORRUPT,
-                        "L1 table of %u entries is too small for the disk",
-                        h->l1_count);
-    if (h->l1_off % cluster)
-        return plt_fail(err, PLT_CORRUPT, "L1 table offset %#llx",
-                        (unsigned long long)h->l1_off);
-    if (!plt_span_ok(h->l1_off, (uint64_t)h->l1_count * 8,
-                     child_size == PLT_SIZE_UNKNOWN ? PLT_SIZE_MAX
-                                                    : child_size))
-        return plt_fail(err, PLT_CORRUPT, "L1 table outside the file");
     /* Extensions end at the backing file's name or the first cluster's end. */
     size_t end = n < cluster ? n : (size_t)cluster;
     if (backing_off && backing_off < end)
@@ -173,5 +202,8 @@ enum plt_status qcow2_header_parse(struct qcow2_header *h, const uint8_t *buf,
         if (strlen(h->backing) != backing_len)
             return plt_fail(err, PLT_CORRUPT, "NUL in the backing file's name");
     }
-    return check_features(h, names, n_names, err);
+    const enum plt_status st = check_features(h, names, n_names, err);
+    if (st != PLT_OK)
+        return st;
+    return check_tables(h, ref_off, ref_clusters, child_size, err);
 }

@@ -11,8 +11,13 @@ enum {
                                        cluster; more of it is not looked at */
     QCOW2_MIN_BITS = 9,
     QCOW2_MAX_BITS = 21,
-    QCOW2_MAX_L1 = 4 << 20, /* entries: 32 MiB, as QEMU's limit */
-    QCOW2_MAX_BACKING = 1023
+    QCOW2_MAX_L1 = 4 << 20, /* entries: 32 MiB, as QEMU's limit; they map 2 PiB
+                               with clusters of 64 KiB */
+    QCOW2_MAX_REFTABLE = 8 << 20, /* bytes, as QEMU */
+    QCOW2_MAX_SNAPSHOTS = 65536,  /* as QEMU */
+    QCOW2_MAX_EXTENSIONS = 64,    /* five are defined */
+    QCOW2_MAX_BACKING = 1023,     /* bytes, of the format */
+    QCOW2_SUBCLUSTER_BITS = 14    /* smallest cluster with extended L2 */
 };
 
 enum qcow2_incompatible {
@@ -22,6 +27,8 @@ enum qcow2_incompatible {
     QCOW2_COMPRESSION = 8,
     QCOW2_EXTENDED_L2 = 16
 };
+
+enum qcow2_compression { QCOW2_ZLIB, QCOW2_ZSTD };
 
 struct qcow2_header {
     uint32_t version;
@@ -33,12 +40,14 @@ struct qcow2_header {
     uint32_t n_snapshots;
     uint64_t incompatible, compatible, autoclear;
     unsigned refcount_bits;
-    uint8_t compression; /* 0 zlib, 1 zstd */
-    char backing[QCOW2_MAX_BACKING + 1];
+    uint8_t compression;                 /* enum qcow2_compression */
+    char backing[QCOW2_MAX_BACKING + 1]; /* "": none */
     char backing_format[32];
 };
 
-/* buf: the first bytes of the file, n of them; child_size or unknown. */
+/* buf: the first n bytes of the file, QCOW2_HEADER_BYTES or as many as it has;
+ * child_size: of the file, or PLT_SIZE_UNKNOWN.  What this driver does not read
+ * fails with PLT_UNSUPPORTED and its name. */
 PLT_MUST_USE enum plt_status qcow2_header_parse(struct qcow2_header *out,
                                                 const uint8_t *buf, size_t n,
                                                 uint64_t child_size,

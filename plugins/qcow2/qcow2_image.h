@@ -1,51 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One open qcow2 image: everything is fixed after open.  L2 tables and decoded
- * clusters live in the core's cache, as blocks of one cluster. */
+/* One open qcow2 image: what the files of this driver share.
+ *
+ * Everything is fixed after open, save two sizes that a stream may tell late.
+ * Tables and decoded clusters live in the core's cache and are held only while
+ * one call needs them.
+ *
+ * Words: a *slice* is a stretch of an L2 table (or of a large L1) of at most
+ * QCOW2_SLICE bytes: what is read and cached of it at a time.  A *piece* is a
+ * stretch of the disk of one nature.  A *set* is what one call wants out of the
+ * cache: asked for together, missed together, read together. */
 #ifndef QCOW2_IMAGE_H
 #define QCOW2_IMAGE_H
 
+#include <stdatomic.h>
+
+#include "qcow2_cluster.h"
 #include "qcow2_header.h"
+#include "qcow2_map.h"
+
+enum {
+    QCOW2_SLICE = 64 * 1024 /* maps 512 MiB with clusters of 64 KiB; a whole
+                               table of 2 MiB would cost a cold read 2 MiB */
+};
 
 struct qcow2 {
     struct plt_host *host;
     struct plt_child *child, *backing; /* backing: NULL, none */
+    /* The child's sizes, as far as they are known. */
+    _Atomic uint64_t child_size, backing_size;
     struct qcow2_header header;
-    uint64_t cluster; /* bytes */
-    uint8_t *l1;      /* big-endian, as read */
-    uint64_t l1_mem;
+    uint64_t cluster;    /* bytes */
+    unsigned entry;      /* bytes of an L2 entry: 8, or 16 with subclusters */
+    uint64_t slice;      /* bytes of a slice of an L2 table */
+    uint64_t slice_span; /* bytes of the disk that it maps */
+    uint8_t *l1;         /* big-endian, as read; NULL: large, in slices */
+    uint64_t l1_mem;     /* taken for it */
 };
-
-enum qcow2_kind {
-    QCOW2_UNALLOCATED, /* the backing file's, or zeros */
-    QCOW2_ZERO,        /* zeros; has a host cluster when host is not 0 */
-    QCOW2_DATA,
-    QCOW2_PACKED
-};
-
-/* A stretch of the disk of one nature, contiguous in the file if data. */
-struct qcow2_piece {
-    enum qcow2_kind kind;
-    uint64_t host;   /* data: offset in the file; packed: of its bytes */
-    uint64_t len;    /* of the disk */
-    uint64_t guest;  /* packed: number of the cluster */
-    uint32_t packed; /* packed: bytes in the file, at most */
-};
-
-/* What lies at off, at most len bytes of it.  With PLT_IO_NOWAIT: PLT_AGAIN
- * when the L2 table is not in memory. */
-enum plt_status qcow2_map(struct qcow2 *q, struct plt_io *io, uint64_t off,
-                          uint64_t len, struct qcow2_piece *piece,
-                          struct plt_error *err);
-
-/* A packed cluster that segments want, dest: where its bytes go. */
-struct qcow2_packed {
-    struct qcow2_piece piece;
-    size_t in, len; /* which part of the cluster */
-    uint8_t *buf;
-};
-/* Give each its bytes: one read for all that is not in the cache. */
-enum plt_status qcow2_unpack(struct qcow2 *q, struct plt_io *io,
-                             struct qcow2_packed *list, size_t n,
-                             struct plt_error *err);
 
 #endif

@@ -1,171 +1,287 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* L1 and L2: from the disk to the file.  qcow2 spec, "Cluster mapping". */
-#include <stdlib.h>
-#include <string.h>
-
+/* qcow2 spec, "Cluster mapping": an L1 entry points to an L2 table, an L2 entry
+ * to a cluster of the file.  With extended L2 entries, every entry has a bitmap
+ * behind it that tells of each 32nd of the cluster what it is.
+ *
+ * What entries may say is checked as QEMU does: an offset that is not aligned,
+ * a zero flag in version 2, a subcluster both allocated and zero are corrupt;
+ * reserved bits are ignored. */
 #include <platter/bytes.h>
 
 #include "qcow2_image.h"
 
+enum { SUBCLUSTERS = 32 };
+
 static const uint64_t off_mask = UINT64_C(0x00fffffffffffe00);
 static const uint64_t flag_packed = UINT64_C(1) << 62;
+static const uint64_t flag_zero = 1;
 
-/* The L2 table at off in the file: *block is to be released, or *own freed. */
-static enum plt_status get_l2(struct qcow2 *q, struct plt_io *io, uint64_t off,
-                              struct plt_block **block, uint8_t **own,
-                              const uint8_t **table, struct plt_error *err)
+/* ---- Tables ---- */
+
+/* The slice of an L1 table too large to be kept, with entry `no`. */
+static struct qcow2_block l1_slice(const struct qcow2 *q, uint64_t no)
 {
-    const bool is_nowait = (io->flags & PLT_IO_NOWAIT) != 0;
-    struct plt_seg seg = {off, (size_t)q->cluster, NULL};
-    enum plt_status st;
+    const uint64_t all = (uint64_t)q->header.l1_count * 8;
+    const uint64_t at = no * 8 / QCOW2_SLICE * QCOW2_SLICE;
+    const uint64_t len = all - at < QCOW2_SLICE ? all - at : QCOW2_SLICE;
 
-    *own = NULL;
-    switch (
-        q->host->block_claim(q->host, off >> 9, seg.len, is_nowait, block)) {
-    case PLT_CLAIM_HIT:
-        break;
-    case PLT_CLAIM_FILL:
-        seg.buf = (*block)->data;
-        st = q->child->read(q->child, io, &seg, 1, err);
-        if (st != PLT_OK) {
-            q->host->block_abandon(q->host, *block, err);
-            return st;
+    return (struct qcow2_block){
+        .key = qcow2_key(QCOW2_OF_L1, no * 8 / QCOW2_SLICE),
+        .len = (size_t)len,
+        .host = q->header.l1_off + at,
+        .stored = (size_t)len};
+}
+
+static uint64_t l1_entry(const struct qcow2 *q, const struct qcow2_set *l1,
+                         uint64_t no)
+{
+    if (q->l1)
+        return plt_be64(q->l1 + no * 8);
+    return plt_be64(qcow2_set_find(l1, l1_slice(q, no).key) +
+                    no * 8 % QCOW2_SLICE);
+}
+
+static struct qcow2_block l2_slice(const struct qcow2 *q, uint64_t table,
+                                   uint64_t no)
+{
+    const uint64_t host = table + no * q->slice;
+
+    return (struct qcow2_block){.key = qcow2_key(QCOW2_OF_L2, host >> 9),
+                                .len = (size_t)q->slice,
+                                .host = host,
+                                .stored = (size_t)q->slice};
+}
+
+/* The L2 table that L1 entry `no` names; *table is 0 when there is none. */
+static enum plt_status l2_table(const struct qcow2 *q,
+                                const struct qcow2_set *l1, uint64_t no,
+                                uint64_t limit, uint64_t *table,
+                                struct plt_error *err)
+{
+    *table = l1_entry(q, l1, no) & off_mask;
+    if (*table & (q->cluster - 1) ||
+        (*table && !plt_span_ok(*table, q->cluster, limit)))
+        return plt_fail_at(err, PLT_CORRUPT, *table,
+                           "L1 entry %llu points to no L2 table",
+                           (unsigned long long)no);
+    return PLT_OK;
+}
+
+static enum plt_status no_list(struct plt_error *err)
+{
+    return plt_fail(err, PLT_NOMEM, "a list of tables");
+}
+
+static enum plt_status fetch_l1(struct qcow2 *q, struct plt_io *io,
+                                const struct plt_seg *segs, size_t n,
+                                struct qcow2_set *l1, struct plt_error *err)
+{
+    const uint64_t per_l2 = q->cluster / q->entry;
+    const unsigned bits = q->header.cluster_bits;
+
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t last =
+            ((segs[i].off + segs[i].len - 1) >> bits) / per_l2;
+        uint64_t no = (segs[i].off >> bits) / per_l2;
+        for (no -= no % (QCOW2_SLICE / 8); no <= last; no += QCOW2_SLICE / 8) {
+            const struct qcow2_block want = l1_slice(q, no);
+            if (!qcow2_set_add(l1, &want)) {
+                qcow2_set_release(q, l1);
+                return no_list(err);
+            }
         }
-        q->host->block_commit(q->host, *block);
-        break;
-    case PLT_CLAIM_PENDING:
-        st = q->host->block_wait(q->host, *block, io, err);
-        if (st == PLT_AGAIN) /* its filler left: our turn */
-            return get_l2(q, io, off, block, own, table, err);
+    }
+    const enum plt_status st = qcow2_set_fetch(q, io, l1, NULL, 0, err);
+    return st == PLT_OK || st == PLT_AGAIN ? st : plt_prefix(err, "L1 table: ");
+}
+
+static enum plt_status fetch_l2(struct qcow2 *q, struct plt_io *io,
+                                const struct plt_seg *segs, size_t n,
+                                struct qcow2_tables *t, struct plt_error *err)
+{
+    const uint64_t limit = atomic_load(&q->child_size);
+    const uint64_t per_table = q->cluster / q->slice;
+    enum plt_status st = PLT_OK;
+
+    for (size_t i = 0; i < n && st == PLT_OK; i++) {
+        const uint64_t last = (segs[i].off + segs[i].len - 1) / q->slice_span;
+        uint64_t no = segs[i].off / q->slice_span;
+        while (no <= last && st == PLT_OK) {
+            uint64_t table = 0;
+            st = l2_table(q, &t->l1, no / per_table, limit, &table, err);
+            if (st != PLT_OK)
+                break;
+            if (!table) {
+                no += per_table - no % per_table;
+                continue;
+            }
+            const struct qcow2_block want = l2_slice(q, table, no % per_table);
+            if (!qcow2_set_add(&t->l2, &want))
+                st = no_list(err);
+            no++;
+        }
+    }
+    if (st != PLT_OK) {
+        qcow2_set_release(q, &t->l2);
+        return st;
+    }
+    st = qcow2_set_fetch(q, io, &t->l2, NULL, 0, err);
+    return st == PLT_OK || st == PLT_AGAIN ? st : plt_prefix(err, "L2 table: ");
+}
+
+enum plt_status qcow2_tables_fetch(struct qcow2 *q, struct plt_io *io,
+                                   const struct plt_seg *segs, size_t n,
+                                   struct qcow2_tables *tables,
+                                   struct plt_error *err)
+{
+    *tables = (struct qcow2_tables){.l1 = {.v = NULL}};
+    if (!q->l1) {
+        const enum plt_status st = fetch_l1(q, io, segs, n, &tables->l1, err);
         if (st != PLT_OK)
             return st;
-        break;
-    case PLT_CLAIM_FULL:
-    default:
-        if (is_nowait)
-            return PLT_AGAIN;
-        *own = malloc(seg.len);
-        if (!*own)
-            return plt_fail(err, PLT_NOMEM, "an L2 table");
-        seg.buf = *own;
-        st = q->child->read(q->child, io, &seg, 1, err);
-        if (st != PLT_OK) {
-            free(*own);
-            return st;
-        }
-        break;
     }
-    *table = *own ? *own : (*block)->data;
-    return PLT_OK;
+    const enum plt_status st = fetch_l2(q, io, segs, n, tables, err);
+    if (st != PLT_OK)
+        qcow2_set_release(q, &tables->l1);
+    return st;
 }
 
-/* One L2 entry, decoded and checked. */
-static enum plt_status decode(const struct qcow2 *q, uint64_t entry,
-                              uint64_t cluster_no, struct qcow2_piece *p,
-                              struct plt_error *err)
+void qcow2_tables_release(struct qcow2 *q, struct qcow2_tables *tables)
+{
+    qcow2_set_release(q, &tables->l1);
+    qcow2_set_release(q, &tables->l2);
+}
+
+/* ---- Entries ---- */
+
+/* "Compressed Clusters Descriptor" */
+static enum plt_status map_packed(const struct qcow2 *q, uint64_t entry,
+                                  uint64_t limit, struct qcow2_piece *p,
+                                  struct plt_error *err)
 {
     const unsigned bits = q->header.cluster_bits;
-    const uint64_t limit =
-        q->child->size == PLT_SIZE_UNKNOWN ? PLT_SIZE_MAX : q->child->size;
+    const unsigned x = 62 - (bits - 8);
+    const uint64_t sectors =
+        (entry >> x & ((UINT64_C(1) << (bits - 8)) - 1)) + 1;
 
-    *p = (struct qcow2_piece){.guest = cluster_no};
-    if (entry & flag_packed) {
-        /* "Compressed Clusters Descriptor" */
-        const unsigned x = 62 - (bits - 8);
-        p->kind = QCOW2_PACKED;
-        p->host = entry & ((UINT64_C(1) << x) - 1);
-        const uint64_t sectors =
-            (entry >> x & ((UINT64_C(1) << (bits - 8)) - 1)) + 1;
-        uint64_t n = sectors * 512 - (p->host & 511);
-        if (p->host >= limit)
-            return plt_fail_at(err, PLT_CORRUPT, p->host,
-                               "compressed cluster %llu lies past the end",
-                               (unsigned long long)cluster_no);
-        if (n > limit - p->host) /* the last one may end with the file */
-            n = limit - p->host;
-        p->packed = (uint32_t)n;
-        return PLT_OK;
-    }
-    p->host = entry & off_mask;
-    if (p->host & (q->cluster - 1))
+    p->kind = QCOW2_PACKED;
+    p->host = entry & ((UINT64_C(1) << x) - 1);
+    if (p->host >= limit)
         return plt_fail_at(err, PLT_CORRUPT, p->host,
-                           "cluster %llu is not aligned",
-                           (unsigned long long)cluster_no);
-    if ((entry & 1) && q->header.version >= 3)
-        p->kind = QCOW2_ZERO;
-    else
-        p->kind = p->host ? QCOW2_DATA : QCOW2_UNALLOCATED;
-    /* A last cluster that was never written to its end may be short. */
-    if (p->kind == QCOW2_DATA && p->host >= limit)
-        return plt_fail_at(err, PLT_CORRUPT, p->host,
-                           "cluster %llu lies past the end",
-                           (unsigned long long)cluster_no);
+                           "compressed cluster %llu lies past the end",
+                           (unsigned long long)p->guest);
+    const uint64_t n = sectors * 512 - (p->host & 511);
+    /* The last one may end with the file, inside a sector. */
+    p->stored = (uint32_t)(n < limit - p->host ? n : limit - p->host);
     return PLT_OK;
 }
 
-static bool goes_on(const struct qcow2 *q, const struct qcow2_piece *a,
-                    const struct qcow2_piece *b, uint64_t clusters)
+/* "Extended L2 Entries": bits 0..31 say allocated, bits 32..63 zero. */
+static bool sub_kind(uint64_t bitmap, bool has_host, uint64_t sub,
+                     enum qcow2_kind *kind)
 {
-    if (a->kind != b->kind || a->kind == QCOW2_PACKED)
-        return false;
-    if (a->kind == QCOW2_DATA)
-        return b->host == a->host + clusters * q->cluster;
-    return a->kind != QCOW2_ZERO || !a->host == !b->host;
+    const bool is_allocated = bitmap >> sub & 1;
+    const bool is_zero = bitmap >> (sub + SUBCLUSTERS) & 1;
+
+    *kind = is_zero        ? QCOW2_ZERO
+            : is_allocated ? QCOW2_DATA
+                           : QCOW2_UNALLOCATED;
+    return !is_allocated || (has_host && !is_zero);
 }
 
-enum plt_status qcow2_map(struct qcow2 *q, struct plt_io *io, uint64_t off,
-                          uint64_t len, struct qcow2_piece *piece,
+/* One entry from byte `in` of its cluster on; guest: the cluster's number. */
+static enum plt_status map_entry(const struct qcow2 *q, const uint8_t *raw,
+                                 uint64_t guest, uint64_t in, uint64_t limit,
+                                 struct qcow2_piece *p, struct plt_error *err)
+{
+    const uint64_t entry = plt_be64(raw);
+    const unsigned long long no = guest;
+    bool is_good = true;
+
+    *p = (struct qcow2_piece){.guest = guest, .len = q->cluster - in};
+    if (entry & flag_packed)
+        return map_packed(q, entry, limit, p, err);
+    const uint64_t host = entry & off_mask;
+    if (host & (q->cluster - 1))
+        return plt_fail_at(err, PLT_CORRUPT, host,
+                           "cluster %llu is not aligned", no);
+    if (q->entry == 16) {
+        const uint64_t bitmap = plt_be64(raw + 8);
+        const uint64_t size = q->cluster / SUBCLUSTERS;
+        uint64_t sub = in / size;
+        enum qcow2_kind next;
+        is_good = sub_kind(bitmap, host != 0, sub, &p->kind);
+        while (++sub < SUBCLUSTERS && sub_kind(bitmap, host != 0, sub, &next) &&
+               next == p->kind)
+            continue;
+        p->len = sub * size - in;
+    } else if (entry & flag_zero) {
+        p->kind = QCOW2_ZERO;
+        is_good = q->header.version >= 3;
+    } else {
+        p->kind = host ? QCOW2_DATA : QCOW2_UNALLOCATED;
+    }
+    if (!is_good)
+        return plt_fail(err, PLT_CORRUPT, "flags of cluster %llu", no);
+    if (p->kind != QCOW2_DATA)
+        return PLT_OK;
+    /* A last cluster that was never written to its end may be short. */
+    if (host >= limit)
+        return plt_fail_at(err, PLT_CORRUPT, host,
+                           "cluster %llu lies past the end", no);
+    p->host = host + in;
+    return PLT_OK;
+}
+
+static bool goes_on(const struct qcow2_piece *a, const struct qcow2_piece *b)
+{
+    return a->kind == b->kind && a->kind != QCOW2_PACKED &&
+           (a->kind != QCOW2_DATA || b->host == a->host + a->len);
+}
+
+enum plt_status qcow2_map(const struct qcow2 *q,
+                          const struct qcow2_tables *tables, uint64_t limit,
+                          uint64_t off, uint64_t len, struct qcow2_piece *piece,
                           struct plt_error *err)
 {
     const unsigned bits = q->header.cluster_bits;
-    const uint64_t per_l2 = q->cluster / 8;
-    const uint64_t cluster_no = off >> bits, in = off & (q->cluster - 1);
-    const uint64_t l1_no = cluster_no / per_l2;
-    uint64_t i = cluster_no % per_l2, n = 1;
-    struct plt_block *block = NULL;
-    uint8_t *own = NULL;
-    const uint8_t *table = NULL;
+    const uint64_t per_table = q->cluster / q->slice;
+    const uint64_t per_slice = q->slice / q->entry;
+    const uint64_t slice_no = off / q->slice_span;
+    const uint64_t guest = off >> bits;
+    uint64_t i = guest % per_slice, table = 0;
 
-    const uint64_t l2_off = plt_be64(q->l1 + l1_no * 8) & off_mask;
-    const uint64_t rest = per_l2 * q->cluster - (i * q->cluster + in);
-    if (!l2_off) {
+    enum plt_status st =
+        l2_table(q, &tables->l1, slice_no / per_table, limit, &table, err);
+    if (st != PLT_OK)
+        return st;
+    if (!table) {
+        const uint64_t span = q->slice_span * per_table;
+        const uint64_t rest = span - off % span;
         *piece = (struct qcow2_piece){.kind = QCOW2_UNALLOCATED,
                                       .len = rest < len ? rest : len};
         return PLT_OK;
     }
-    if (l2_off & (q->cluster - 1) ||
-        (q->child->size != PLT_SIZE_UNKNOWN &&
-         !plt_span_ok(l2_off, q->cluster, q->child->size)))
-        return plt_fail_at(err, PLT_CORRUPT, l2_off,
-                           "L1 entry %llu points to no L2 table",
-                           (unsigned long long)l1_no);
-    enum plt_status st = get_l2(q, io, l2_off, &block, &own, &table, err);
-    if (st != PLT_OK)
-        return st == PLT_AGAIN
-                   ? st
-                   : plt_prefix(err,
-                                "L2 table %llu: ", (unsigned long long)l1_no);
-    st = decode(q, plt_be64(table + i * 8), cluster_no, piece, err);
-    while (st == PLT_OK && piece->kind != QCOW2_PACKED && i + n < per_l2 &&
-           n * q->cluster < in + len) {
+    const uint8_t *const slice = qcow2_set_find(
+        &tables->l2, l2_slice(q, table, slice_no % per_table).key);
+    if (!slice)
+        return plt_fail(err, PLT_BUG, "a table that was not asked for");
+    st = map_entry(q, slice + i * q->entry, guest, off & (q->cluster - 1),
+                   limit, piece, err);
+    /* As far as it goes on; a bad entry is met when it is asked for. */
+    for (uint64_t end = (off & (q->cluster - 1)) + piece->len;
+         st == PLT_OK && piece->len < len && end % q->cluster == 0 &&
+         ++i < per_slice;) {
         struct qcow2_piece next;
-        st = decode(q, plt_be64(table + (i + n) * 8), cluster_no + n, &next,
-                    err);
-        if (st != PLT_OK || !goes_on(q, piece, &next, n)) {
-            st = PLT_OK; /* a bad one is met when it is asked for */
+        struct plt_error unused;
+        if (map_entry(q, slice + i * q->entry, guest + 1, 0, limit, &next,
+                      &unused) != PLT_OK ||
+            !goes_on(piece, &next))
             break;
-        }
-        n++;
+        piece->len += next.len;
+        end = next.len;
     }
-    if (own)
-        free(own);
-    else
-        q->host->block_release(q->host, block);
-    if (st != PLT_OK)
-        return st;
-    const uint64_t all = n * q->cluster - in;
-    piece->len = all < len ? all : len;
-    if (piece->kind == QCOW2_DATA)
-        piece->host += in;
-    return PLT_OK;
+    if (st == PLT_OK && piece->len > len)
+        piece->len = len;
+    return st;
 }
