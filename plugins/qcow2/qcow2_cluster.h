@@ -63,12 +63,12 @@ void qcow2_set_release(struct qcow2 *q, struct qcow2_set *set);
 struct qcow2_decoder {
     void *deflate, *zstd;
 };
-/* The n bytes at in must give exactly len bytes.  What
- * lies behind the end of the coded stream does not matter.  True: out is
- * filled. */
-PLT_MUST_USE bool qcow2_decode(struct qcow2_decoder *d, bool is_zstd,
-                               const uint8_t *in, size_t n, uint8_t *out,
-                               size_t len);
+/* The n bytes at in must give exactly len bytes.  What lies behind the end of
+ * the coded stream does not matter.  OK: out is filled; else PLT_CORRUPT or
+ * PLT_NOMEM. */
+PLT_MUST_USE enum plt_status qcow2_decode(struct qcow2_decoder *d, bool is_zstd,
+                                          const uint8_t *in, size_t n,
+                                          uint8_t *out, size_t len);
 void qcow2_decoder_release(struct qcow2_decoder *d);
 
 #endif

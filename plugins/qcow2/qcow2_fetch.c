@@ -251,10 +251,15 @@ static enum plt_status decode(const struct qcow2 *q, const struct batch *t,
                               const struct qcow2_block *b,
                               struct plt_error *err)
 {
-    if (!b->is_packed ||
-        qcow2_decode(d, q->header.compression == QCOW2_ZSTD, t->scratch + b->in,
-                     b->stored, target(b), b->len))
+    if (!b->is_packed)
         return PLT_OK;
+    const enum plt_status st =
+        qcow2_decode(d, q->header.compression == QCOW2_ZSTD, t->scratch + b->in,
+                     b->stored, target(b), b->len);
+    if (st == PLT_OK)
+        return st;
+    if (st == PLT_NOMEM)
+        return plt_fail(err, st, "a decoder of clusters");
     return plt_fail_at(err, PLT_CORRUPT, b->host,
                        "compressed cluster %llu does not decode to a cluster",
                        (unsigned long long)(b->key & ~qcow2_key(15, 0)));

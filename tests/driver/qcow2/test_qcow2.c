@@ -86,6 +86,22 @@ Test(qcow2, reads_preallocated_images_as_qemu_does)
     }
 }
 
+Test(qcow2, reads_compressed_clusters_that_lie_in_any_order)
+{
+    static const char *const options[] = {"compression_type=zlib",
+                                          "compression_type=zstd"};
+
+    for (size_t i = 0; i < 2; i++) {
+        sh("rm -f r.qcow2; qemu-img create -q -f qcow2 -o %s r.qcow2 1M",
+           options[i]);
+        sh("qemu-io -f qcow2 -c 'write -c -P 1 512k 64k' "
+           "-c 'write -c -P 2 0 64k' -c 'write -c -P 3 576k 64k' "
+           "-c 'write -P 4 192k 64k' -c 'write -c -P 5 64k 64k' "
+           "-c 'write -c -P 6 448k 64k' r.qcow2 > log");
+        expect_image("r.qcow2", 40);
+    }
+}
+
 Test(qcow2, reads_dirty_images_and_says_so)
 {
     make_disk();
@@ -324,6 +340,46 @@ Test(qcow2, extents_are_those_of_qemu_img_map)
             expect_map("m.qcow2");
         }
     }
+}
+
+Test(qcow2, extents_of_a_backing_file_are_one_deeper)
+{
+    struct claim ours = {.list = NULL};
+    struct memchild below;
+    struct opened o = {.size = 0};
+    struct plt_opened out;
+    struct plt_error err;
+    uint64_t deep = 0;
+
+    make_disk();
+    sh("head -c 640k /dev/urandom > base.raw; qemu-img create -q -f qcow2 "
+       "-b base.raw -F raw o.qcow2 1M; qemu-io -f qcow2 "
+       "-c 'write -P 1 128k 64k' -c 'write -z 320k 64k' o.qcow2 > log");
+    sh("qemu-img map --output=json o.qcow2 > map.json; python3 -c '\n"
+       "import json\n"
+       "print(sum(e[\"length\"] for e in json.load(open(\"map.json\")) "
+       "if e[\"depth\"] == 1 and e[\"data\"]))' > deep.txt");
+    struct bytes base = slurp("base.raw"), text = slurp("deep.txt");
+    o.file = slurp("o.qcow2");
+    o.host = memhost_new(0, NULL);
+    memchild_init(&o.child, o.file.p, o.file.n);
+    memchild_init(&below, base.p, base.n);
+    memhost_add_named(o.host, "base.raw", &below.child);
+    cr_assert_eq(memhost_open(o.host, &platter_driver, &o.child.child, 0,
+                              &o.image, &out, &err, NULL),
+                 PLT_OK, "%s", err.text);
+    cr_assert_eq(platter_driver.extents(o.image, memhost_io(), 0, out.size,
+                                        collect, &ours, &err),
+                 PLT_OK, "%s", err.text);
+    for (size_t i = 0; i < ours.n; i++)
+        deep += ours.list[i].depth == 1 ? ours.list[i].len : 0;
+    cr_assert_eq(deep, strtoull((const char *)text.p, NULL, 10));
+    cr_assert_eq(deep, 512 * 1024);
+    cr_assert_eq(ours.n, 6);
+    free(ours.list);
+    free(base.p);
+    free(text.p);
+    close_image(&o);
 }
 
 static bool stop_at_once(void *cookie, const struct plt_extent *e)
