@@ -279,7 +279,7 @@ static bool all_zero(const uint8_t *p, size_t n)
 }
 
 /* The block is full, or the stream has ended: give it to the readers. */
-static void publish(struct front *f)
+static void publish(struct front *f, bool is_end)
 {
     struct gzip_image *const gz = f->gz;
     const uint8_t *const data = f->out + GZIP_WINDOW;
@@ -320,6 +320,12 @@ static void publish(struct front *f)
     }
     if (is_new)
         gz->out = out_now(f);
+    if (is_end) {
+        /* With the length, so that nobody sees a last block of unknown size. */
+        if (gz->n_points)
+            gz->points[gz->n_points - 1].crc = f->span_crc;
+        gz->state = FRONT_DONE;
+    }
     pthread_cond_broadcast(&gz->moved);
     pthread_mutex_unlock(&gz->lock);
     if (f->fill == GZIP_BLOCK) {
@@ -480,7 +486,7 @@ static bool run_body(struct front *f)
         if (!decode_some(f))
             return false;
         if (f->fill == GZIP_BLOCK) {
-            publish(f);
+            publish(f, false);
             pace(f);
         }
     }
@@ -633,13 +639,7 @@ static bool run(struct front *f)
         if (!is_end && (!run_body(f) || !run_trailer(f)))
             return false;
     }
-    publish(f);
-    pthread_mutex_lock(&gz->lock);
-    if (gz->n_points)
-        gz->points[gz->n_points - 1].crc = f->span_crc;
-    gz->state = FRONT_DONE;
-    pthread_cond_broadcast(&gz->moved);
-    pthread_mutex_unlock(&gz->lock);
+    publish(f, true);
     if (gz->is_kept)
         gz->is_kept = gzip_file_end(gz->state_fd, gz->out, gz->members,
                                     gz->has_garbage, f->span_crc);
