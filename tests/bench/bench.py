@@ -126,7 +126,7 @@ for label, flags in (("without points", ()), ("with kept points", ("--state", st
           f"{(b[1] - a[1]) / len(offs):.1f} requests of the origin each")
 
 print("\nwarm random reads (wrk, 2 threads)      requests/s   ratio to nginx, raw disk")
-s = Platterd({"web": nginx.url()}, "--cache-size", "1G", "--log-level", "error",
+s = Platterd({"web": nginx.url()}, "--cache-size", "1G",
              "--revalidate", "600")
 quiet(s.url("/disk/web/x.tar.gz"))
 for length in (4096, 65536):
