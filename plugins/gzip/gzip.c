@@ -208,10 +208,10 @@ static enum plt_status await_front_locked(struct gzip_image *gz,
         *err = gz->err;
         st = err->status;
     }
-    const uint64_t d_in = gz->in - in, d_req = gz->requests - requests;
+    const uint64_t d_in = gz->in >= in ? gz->in - in : 0;
+    const uint64_t d_req = gz->requests - requests;
     pthread_mutex_unlock(&gz->lock);
-    if (gz->in >= in)
-        io->charge(io, d_in, (uint32_t)d_req);
+    io->charge(io, d_in, (uint32_t)d_req);
     pthread_mutex_lock(&gz->lock);
     return st;
 }
