@@ -8,7 +8,9 @@
 #include "util/lock.h"
 
 enum {
-    STACK_BYTES = 512 * 1024, /* a chain of 64 images opens within it */
+    STACK_BYTES = 2 << 20, /* address space, of which what is used is memory: a
+                              chain of 100 images opens within it, sanitizers
+                              and all */
     IDLE_MS = 10 * 1000
 };
 
