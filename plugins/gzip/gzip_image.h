@@ -20,14 +20,14 @@
 #include <platter/driver.h>
 
 enum {
-    GZIP_BLOCK = 256 * 1024,  /* unit of the cache */
-    GZIP_WINDOW = 32768,      /* RFC 1951: the farthest distance */
-    ZERO_UNIT = 64 * 1024,    /* zero runs are whole units of this */
-    POINT_OUT = 1 << 20,      /* a point each MiB decoded ... */
-    POINT_IN = 64 * 1024,     /* ... and 64 KiB compressed ... */
-    POINT_OUT_MAX = 16 << 20, /* ... but at the latest after 16 MiB decoded */
-    MAX_SPAN = 64 << 20,      /* a span beyond it is not decoded at random */
-    MAX_BUSY = 32             /* spans being decoded at a time */
+    GZIP_BLOCK = 256 * 1024, /* unit of the cache */
+    GZIP_WINDOW = 32768,     /* RFC 1951: the farthest distance */
+    ZERO_UNIT = 64 * 1024,   /* zero runs are whole units of this */
+    POINT_OUT = 1 << 20,     /* a point each MiB decoded ... */
+    POINT_IN = 64 * 1024,    /* ... and 64 KiB compressed ... */
+    POINT_OUT_MAX = 4 << 20, /* ... but at the latest after 4 MiB decoded */
+    MAX_SPAN = 64 << 20,     /* a span beyond it is not decoded at random */
+    MAX_BUSY = 32            /* spans being decoded at a time */
 };
 
 enum gzip_point_flag {
