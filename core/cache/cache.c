@@ -479,6 +479,12 @@ void cache_mem_give(struct cache *c, uint64_t bytes)
     (void)atomic_fetch_sub(&c->reserved, bytes);
 }
 
+bool cache_is_tight(const struct cache *c)
+{
+    return atomic_load_explicit(&c->reserved, memory_order_relaxed) >
+           c->budget / 4;
+}
+
 void cache_stats(struct cache *c, struct cache_stats *out)
 {
     *out = (struct cache_stats){.budget = c->budget,

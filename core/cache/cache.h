@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The decoded-block cache: one budget for the process, many layers.
  *
- * A block is (owner, key) -> bytes of a fixed length.  The owner is a number that
- * one open layer has for itself, never reused.  A claim either hits, or makes the
- * caller the one who fills (single flight), or says that somebody else is filling.
- * Blocks are counted: one that is held is never evicted or changed, so answers
- * can be sent from it without a copy.
+ * A block is (owner, key) -> bytes of a fixed length.  The owner is a number
+ * that one open layer has for itself, never reused.  A claim either hits, or
+ * makes the caller the one who fills (single flight), or says that somebody
+ * else is filling. Blocks are counted: one that is held is never evicted or
+ * changed, so answers can be sent from it without a copy.
  *
  * Sharded by a seeded hash, one lock per shard; no lock is held across a call
  * out.  Replacement resists scans: a new block enters a probation list, and is
@@ -26,7 +26,7 @@
 struct cache;
 
 struct cache_stats {
-    uint64_t budget, bytes, reserved, blocks; /* now */
+    uint64_t budget, bytes, reserved, blocks;     /* now */
     uint64_t hits, fills, waits, full, evictions; /* since the start */
 };
 
@@ -53,6 +53,8 @@ void cache_drop_owner(struct cache *cache, uint64_t owner);
  * most half of it in sum.  Evicts blocks to make room; false: no room. */
 bool cache_mem_take(struct cache *cache, uint64_t bytes);
 void cache_mem_give(struct cache *cache, uint64_t bytes);
+/* More than half of what may be taken is: time to close what nobody uses. */
+bool cache_is_tight(const struct cache *cache);
 
 void cache_stats(struct cache *cache, struct cache_stats *out);
 

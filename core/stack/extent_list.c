@@ -15,12 +15,13 @@ void extent_list_flush(struct extent_list *list)
     list->pending.len = 0;
 }
 
+enum { HAS_OFFSET = PLT_EXTENT_MAPPED | PLT_EXTENT_RESERVED };
+
 /* b continues a: same nature, and same place in the child where it has one. */
 static bool continues(const struct plt_extent *a, const struct plt_extent *b)
 {
     return a->flags == b->flags && a->depth == b->depth &&
-           (!(a->flags & PLT_EXTENT_MAPPED) ||
-            a->child_off + a->len == b->child_off);
+           (!(a->flags & HAS_OFFSET) || a->child_off + a->len == b->child_off);
 }
 
 bool extent_list_take(void *cookie, const struct plt_extent *extent)
@@ -42,7 +43,7 @@ bool extent_list_take(void *cookie, const struct plt_extent *extent)
     e.child_off += skip;
     if (e.len > list->end - e.off)
         e.len = list->end - e.off;
-    if (!(e.flags & PLT_EXTENT_MAPPED))
+    if (!(e.flags & HAS_OFFSET))
         e.child_off = 0;
     list->next += e.len;
     if (list->pending.len && continues(&list->pending, &e)) {

@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "stack/image_inside.h"
 #include "stack/registry.h"
 #include "stack/spec.h"
 #include "stack/stack.h"
@@ -66,6 +67,9 @@ struct images {
     struct images_config config;
     struct registry *registry;
     struct policy *policy;
+    struct secrets *secrets;
+    struct crew *crew;
+    struct shares *shares;
     struct cache *cache;
     struct stack_env env;
     struct alias *aliases;
@@ -211,13 +215,22 @@ enum plt_status images_new(const struct images_config *config,
     images->env.state_dir = open_state_dir(config->state_dir, err, &st);
     images->policy = policy_new(config->is_local);
     images->cache = cache_new(config->cache_bytes);
+    images->secrets = secrets_new();
+    images->shares = shares_new();
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    images->crew = crew_new(cores > 1 ? (unsigned)cores - 1 : 0);
     images->table = calloc(images->config.max_open, sizeof(*images->table));
-    if (st == PLT_OK && (!images->policy || !images->cache || !images->table))
+    if (st == PLT_OK &&
+        (!images->policy || !images->cache || !images->secrets ||
+         !images->crew || !images->shares || !images->table))
         st = plt_fail(err, PLT_NOMEM, "the set of images");
     if (st == PLT_OK)
         st = registry_load(&images->registry, config->plugin_path, err);
     images->env.cache = images->cache;
     images->env.policy = images->policy;
+    images->env.secrets = images->secrets;
+    images->env.crew = images->crew;
+    images->env.shares = images->shares;
     if (st == PLT_OK) {
         const int sys = pthread_create(&images->reaper, NULL, reap, images);
         if (sys != 0)
@@ -255,6 +268,9 @@ void images_free(struct images *images)
     free(images->table);
     registry_free(images->registry);
     policy_free(images->policy);
+    secrets_free(images->secrets);
+    crew_free(images->crew);
+    shares_free(images->shares);
     if (images->cache)
         cache_free(images->cache);
     if (images->env.state_dir >= 0)
@@ -313,6 +329,12 @@ enum plt_status images_add_image(struct images *images, const char *name,
     return PLT_OK;
 }
 
+enum plt_status images_add_secret(struct images *images, const char *name,
+                                  const char *path, struct plt_error *err)
+{
+    return secrets_add_file(images->secrets, name, path, err);
+}
+
 json_t *images_origins_json(struct images *images)
 {
     return policy_origins_json(images->policy);
@@ -333,12 +355,8 @@ struct cache *images_cache(struct images *images)
 static enum plt_status check_selectors(const struct reference *r,
                                        struct plt_error *err)
 {
-    if (r->snapshot)
-        return plt_fail(err, PLT_UNSUPPORTED, "snapshot= is not read yet");
     if (r->partition)
         return plt_fail(err, PLT_UNSUPPORTED, "partition= is not read yet");
-    if (r->secret)
-        return plt_fail(err, PLT_UNSUPPORTED, "secret= is not known yet");
     return PLT_OK;
 }
 
@@ -346,16 +364,21 @@ static enum plt_status check_selectors(const struct reference *r,
 static enum plt_status build(struct images *images,
                              const struct reference *reference,
                              struct location *place, const struct spec *spec,
-                             bool is_list, struct plt_io *io,
+                             unsigned how, struct plt_io *io,
                              struct stack **stack, json_t **choices,
                              struct plt_error *err)
 {
-    const struct stack_request request = {.env = &images->env,
-                                          .registry = images->registry,
-                                          .place = place,
-                                          .spec = spec,
-                                          .member = reference->member,
-                                          .is_list = is_list};
+    const struct stack_request request = {
+        .env = &images->env,
+        .registry = images->registry,
+        .place = place,
+        .spec = spec,
+        .member = reference->member,
+        .snapshot = reference->snapshot,
+        .secret = reference->secret,
+        .is_list = (how & IMAGE_LIST) != 0,
+        .is_described = (how & IMAGE_DESCRIBE) != 0,
+        .is_vm_state = (how & IMAGE_VM_STATE) != 0};
     const uint64_t start = clock_now();
     AUTO_FREE char *label = strdup(place->label);
     const enum plt_status st = stack_open(&request, io, stack, choices, err);
@@ -404,7 +427,7 @@ static struct reference merged(const struct images *images,
 
 static enum plt_status build_reference(struct images *images,
                                        const struct reference *asked,
-                                       bool is_list, struct plt_io *io,
+                                       unsigned how, struct plt_io *io,
                                        struct stack **stack, json_t **choices,
                                        struct plt_error *err)
 {
@@ -424,7 +447,7 @@ static enum plt_status build_reference(struct images *images,
         free(place);
         return st;
     }
-    st = build(images, &r, place, &spec, is_list, io, stack, choices, err);
+    st = build(images, &r, place, &spec, how, io, stack, choices, err);
     spec_release(&spec);
     return st;
 }
@@ -440,13 +463,11 @@ static struct image *find_locked(struct images *images, uint64_t hash,
     return NULL;
 }
 
-/* Make room in the table: the idle image that was used least recently goes. */
-static bool make_room_locked(struct images *images)
+/* The idle image that was used least recently goes.  False: all are in use. */
+static bool close_idle_locked(struct images *images)
 {
     struct image *idle = NULL;
 
-    if (images->n < images->config.max_open)
-        return true;
     for (size_t i = 0; i < images->n; i++) {
         struct image *const image = images->table[i];
         if (image->refs == 1 && image->state == OPEN &&
@@ -456,6 +477,17 @@ static bool make_room_locked(struct images *images)
     if (idle)
         unlist_locked(images, idle);
     return idle != NULL;
+}
+
+/* Make room for one more, in the table and in memory: every open image keeps
+ * tables and points there for as long as it is open. */
+static bool make_room_locked(struct images *images)
+{
+    enum { AT_ONCE = 8 };
+
+    for (unsigned i = 0; i < AT_ONCE && cache_is_tight(images->cache); i++)
+        (void)close_idle_locked(images);
+    return images->n < images->config.max_open || close_idle_locked(images);
 }
 
 /* A new image with one reference for the caller. */
@@ -571,7 +603,7 @@ static enum plt_status open_listed(struct images *images, struct image *image,
     struct stack *stack = NULL;
     json_t *choices = NULL;
     const enum plt_status st =
-        build_reference(images, reference, false, io, &stack, &choices, err);
+        build_reference(images, reference, 0, io, &stack, &choices, err);
 
     lock_take(&images->lock);
     image->stack = stack;
@@ -713,9 +745,10 @@ static enum plt_status wrap(struct images *images, struct stack *stack,
 }
 
 enum plt_status images_open_spec(struct images *images, const char *text,
-                                 const struct reference *selectors, bool list,
-                                 struct plt_io *io, struct image **out,
-                                 json_t **choices, struct plt_error *err)
+                                 const struct reference *selectors,
+                                 unsigned how, struct plt_io *io,
+                                 struct image **out, json_t **choices,
+                                 struct plt_error *err)
 {
     struct stack *stack = NULL;
     struct spec spec, layers = {.n_layers = 0};
@@ -742,43 +775,29 @@ enum plt_status images_open_spec(struct images *images, const char *text,
     } else {
         st =
             build(images, selectors, place, selectors->layers ? &layers : &spec,
-                  list, io, &stack, choices, err);
+                  how, io, &stack, choices, err);
     }
     spec_release(&layers);
     spec_release(&spec);
     return st == PLT_OK ? wrap(images, stack, text, out, err) : st;
 }
 
-/* ---- Members ---- */
+/* ---- For a description ---- */
 
-struct member_list {
-    json_t *rows;
-};
-
-static bool add_member(void *cookie, const struct plt_member *member)
+enum plt_status images_open_described(struct images *images,
+                                      const struct reference *reference,
+                                      struct plt_io *io, struct image **out,
+                                      json_t **choices, struct plt_error *err)
 {
-    return json_array_append_new((json_t *)cookie, stack_member_json(member)) ==
-           0;
-}
+    struct stack *stack = NULL;
+    enum plt_status st = images_open(images, reference, io, out, choices, err);
 
-enum plt_status image_members(struct image *image, struct plt_io *io,
-                              json_t **out, struct plt_error *err)
-{
-    struct node *node = stack_top(image->stack);
-
-    while (node && node->driver->kind != PLT_KIND_ARCHIVE)
-        node = node->below;
-    if (!node)
-        return plt_fail(err, PLT_NOT_FOUND, "no archive: it has no members");
-    json_t *const rows = json_array();
-    if (!rows)
-        return plt_fail(err, PLT_NOMEM, "a list");
-    const enum plt_status st = node_members(node, io, add_member, rows, err);
-    if (st == PLT_OK)
-        *out = rows;
-    else
-        json_decref(rows);
-    return st;
+    /* Perhaps only the key is missing. */
+    if (st != PLT_DENIED)
+        return st;
+    st = build_reference(images, reference, IMAGE_DESCRIBE, io, &stack, NULL,
+                         err);
+    return st == PLT_OK ? wrap(images, stack, reference->target, out, err) : st;
 }
 
 enum plt_status images_members(struct images *images,
@@ -792,7 +811,8 @@ enum plt_status images_members(struct images *images,
 
     /* An open image has its archive open; else open one only to list it. */
     if (st != PLT_OK) {
-        st = build_reference(images, reference, true, io, &stack, NULL, err);
+        st = build_reference(images, reference, IMAGE_LIST, io, &stack, NULL,
+                             err);
         if (st == PLT_OK)
             st = wrap(images, stack, reference->target, &image, err);
         if (st != PLT_OK)
@@ -854,52 +874,14 @@ enum plt_status image_extents(struct image *image, struct plt_io *io,
                         err);
 }
 
-json_t *image_info(struct image *image)
+struct stack *image_stack(const struct image *image)
 {
-    static const char *const pins[] = {"none", "weak", "strong"};
-    /* What qemu-img says of the image itself comes from its format's driver. */
-    static const char *const lifted[] = {
-        "cluster-size", "dirty-flag",       "encrypted",
-        "compressed",   "backing-filename", "backing-filename-format",
-        "snapshots",    "format-specific"};
-    struct node *const top = stack_top(image->stack);
-    const struct plt_identity *const id = stack_identity(image->stack);
-    const bool is_format = top->driver->kind == PLT_KIND_FORMAT;
-    const uint64_t size = node_size(top);
-    json_t *const layers =
-        stack_layers_json(image->stack, !image->images->config.is_local);
-    json_t *const root =
-        json_pack("{s:o, s:s}", "filename", node_json_text(image->name),
-                  "format", is_format ? top->driver->name : "raw");
-    char when[32];
-    struct tm tm;
+    return image->stack;
+}
 
-    if (!root || !layers) {
-        json_decref(root);
-        json_decref(layers);
-        return NULL;
-    }
-    if (size != PLT_SIZE_UNKNOWN)
-        (void)json_object_set_new(root, "virtual-size",
-                                  json_integer((json_int_t)size));
-    json_t *const first = json_array_get(layers, 0);
-    for (size_t i = 0; is_format && i < sizeof(lifted) / sizeof(lifted[0]);
-         i++) {
-        json_t *const value = json_object_get(first, lifted[i]);
-        if (value) {
-            (void)json_object_set(root, lifted[i], value);
-            (void)json_object_del(first, lifted[i]);
-        }
-    }
-    (void)json_object_set_new(root, "etag", json_string(image_etag(image)));
-    (void)json_object_set_new(root, "pin",
-                              json_string(pins[(unsigned)id->pin % 3]));
-    const time_t t = (time_t)id->mtime;
-    if (id->mtime != INT64_MIN && gmtime_r(&t, &tm) &&
-        strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm))
-        (void)json_object_set_new(root, "last-modified", json_string(when));
-    (void)json_object_set_new(root, "layers", layers);
-    return root;
+bool image_hides_places(const struct image *image)
+{
+    return !image->images->config.is_local;
 }
 
 json_t *images_open_json(struct images *images)

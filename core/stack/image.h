@@ -49,6 +49,12 @@ PLT_MUST_USE enum plt_status
 images_add_image(struct images *images, const char *name, const char *source,
                  const char *selectors, struct plt_error *err);
 
+/* A key for encrypted images, out of a file (secrets.h). */
+PLT_MUST_USE enum plt_status images_add_secret(struct images *images,
+                                               const char *name,
+                                               const char *path,
+                                               struct plt_error *err);
+
 /* [{"name", "kind": "http"|"local"}]: no address is disclosed.  new. */
 json_t *images_origins_json(struct images *images);
 /* [{"name", "kind", "summary", "file", "abi"}] of loaded plugins.  new. */
@@ -72,12 +78,25 @@ PLT_MUST_USE enum plt_status images_peek(struct images *images,
                                          const struct reference *reference,
                                          struct image **out);
 
+/* As images_open, for someone who reads what the image says of itself and not
+ * its disk: an encrypted one opens without its key, and reads of it then fail
+ * with PLT_DENIED. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+images_open_described(struct images *images, const struct reference *reference,
+                      struct plt_io *io, struct image **out, json_t **choices,
+                      struct plt_error *err);
+
+enum image_how {
+    IMAGE_LIST = 1,     /* the archive, for image_members(): choose nothing */
+    IMAGE_DESCRIBE = 2, /* as images_open_described */
+    IMAGE_VM_STATE = 4  /* the VM state of the snapshot that is selected */
+};
+
 /* For commands (is_local): a stack spec, a path or a URL.  Selectors of
- * `selectors` (its target is not used) as far as set.  list: open the archive
- * for image_members() without choosing. */
+ * `selectors` (its target is not used) as far as set.  how: IMAGE_*. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 images_open_spec(struct images *images, const char *spec,
-                 const struct reference *selectors, bool list,
+                 const struct reference *selectors, unsigned how,
                  struct plt_io *io, struct image **out, json_t **choices,
                  struct plt_error *err);
 
@@ -122,6 +141,36 @@ PLT_MUST_USE MAY_WAIT enum plt_status
 image_extents(struct image *image, struct plt_io *io, uint64_t off,
               uint64_t len, plt_extent_fn *emit, void *cookie,
               struct plt_error *err);
+
+/* The same of a persistent bitmap: PLT_EXTENT_DIRTY or 0.  PLT_NOT_FOUND: there
+ * is none of that name. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_dirty_extents(struct image *image, struct plt_io *io, const char *bitmap,
+                    uint64_t off, uint64_t len, plt_extent_fn *emit,
+                    void *cookie, struct plt_error *err);
+
+/* Extents of [start, start+length) as JSON, clipped to the disk:
+ *     {"start", "length", "virtual-size", "context", "extents": [...],
+ *      "next": where to go on, when there were more than `most`}
+ * context NULL or "zero": rows of `qemu-img map --output=json` (start, length,
+ * depth, present, zero, data, compressed, offset); "dirty:NAME": start, length,
+ * dirty.  new in *out. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_extents_json(struct image *image, struct plt_io *io, uint64_t start,
+                   uint64_t length, const char *context, size_t most,
+                   json_t **out, struct plt_error *err);
+
+/* [{"id","name","date","vm-clock","vm-state-size","disk-size"...}] in the names
+ * of qemu-img info's "snapshots".  new in *out. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_snapshots_json(struct image *image, struct plt_io *io, json_t **out,
+                     struct plt_error *err);
+
+/* `qemu-img check --output=json`, and "findings": at most `most` of them, each
+ * {"kind": "leak"|"corruption"|"error", "offset", "text"}.  new in *out. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_check_json(struct image *image, struct plt_io *io, size_t most,
+                 json_t **out, struct plt_error *err);
 
 /* The stack as opened, in the field names of `qemu-img info --output=json` with
  * "layers" besides, guest side first.  new; NULL without memory.  Does not

@@ -99,9 +99,25 @@ enum plt_status node_read(struct node *node, struct plt_io *io,
     return heard(node, io, st, err);
 }
 
-enum plt_status node_extents(struct node *node, struct plt_io *io, uint64_t off,
-                             uint64_t len, plt_extent_fn *emit, void *cookie,
-                             struct plt_error *err)
+/* One call of the driver's: its extents, or those of a bitmap. */
+static enum plt_status call_extents(struct node *node, struct plt_io *io,
+                                    const char *bitmap,
+                                    struct extent_list *list,
+                                    struct plt_error *err)
+{
+    const struct plt_driver *const d = node->driver;
+    const uint64_t off = list->next, len = list->end - list->next;
+
+    return bitmap ? d->dirty_extents(node->image, io, bitmap, off, len,
+                                     extent_list_take, list, err)
+                  : d->extents(node->image, io, off, len, extent_list_take,
+                               list, err);
+}
+
+static enum plt_status gather(struct node *node, struct plt_io *io,
+                              const char *bitmap, uint64_t off, uint64_t len,
+                              plt_extent_fn *emit, void *cookie,
+                              struct plt_error *err)
 {
     struct extent_list list;
     const uint64_t size = node_size(node);
@@ -110,16 +126,18 @@ enum plt_status node_extents(struct node *node, struct plt_io *io, uint64_t off,
         return plt_fail_at(err, PLT_CORRUPT, off, "extents outside %s",
                            node->driver->name);
     extent_list_init(&list, off, len, emit, cookie);
-    if (!node->driver->extents && len)
-        (void)extent_list_take(&list,
-                               &(struct plt_extent){.off = off, .len = len});
+    if (!bitmap && !node->driver->extents && len)
+        (void)extent_list_take(
+            &list,
+            &(struct plt_extent){.off = off,
+                                 .len = len,
+                                 .flags = node->below ? 0 : PLT_EXTENT_MAPPED,
+                                 .child_off = off});
     while (list.next < list.end && !list.has_stopped && !list.is_broken) {
         const uint64_t before = list.next;
         if (!enter(node, io))
             return PLT_AGAIN;
-        enum plt_status st = node->driver->extents(
-            node->image, io, list.next, list.end - list.next, extent_list_take,
-            &list, err);
+        enum plt_status st = call_extents(node, io, bitmap, &list, err);
         leave(node);
         st = heard(node, io, st, err);
         if (st != PLT_OK)
@@ -140,6 +158,24 @@ enum plt_status node_extents(struct node *node, struct plt_io *io, uint64_t off,
     }
     extent_list_flush(&list);
     return PLT_OK;
+}
+
+enum plt_status node_extents(struct node *node, struct plt_io *io, uint64_t off,
+                             uint64_t len, plt_extent_fn *emit, void *cookie,
+                             struct plt_error *err)
+{
+    return gather(node, io, NULL, off, len, emit, cookie, err);
+}
+
+enum plt_status node_dirty_extents(struct node *node, struct plt_io *io,
+                                   const char *bitmap, uint64_t off,
+                                   uint64_t len, plt_extent_fn *emit,
+                                   void *cookie, struct plt_error *err)
+{
+    if (!node->driver->dirty_extents)
+        return plt_fail(err, PLT_UNSUPPORTED, "%s has no bitmaps",
+                        node->driver->name);
+    return gather(node, io, bitmap, off, len, emit, cookie, err);
 }
 
 enum plt_status node_resolve_size(struct node *node, struct plt_io *io,
@@ -177,6 +213,34 @@ enum plt_status node_members(struct node *node, struct plt_io *io,
         return PLT_AGAIN;
     const enum plt_status st =
         node->driver->members(node->image, io, emit, cookie, err);
+    leave(node);
+    return heard(node, io, st, err);
+}
+
+enum plt_status node_snapshots(struct node *node, struct plt_io *io,
+                               plt_snapshot_fn *emit, void *cookie,
+                               struct plt_error *err)
+{
+    if (!node->driver->snapshots)
+        return plt_fail(err, PLT_UNSUPPORTED, "%s has no snapshots",
+                        node->driver->name);
+    if (!enter(node, io))
+        return PLT_AGAIN;
+    const enum plt_status st =
+        node->driver->snapshots(node->image, io, emit, cookie, err);
+    leave(node);
+    return heard(node, io, st, err);
+}
+
+enum plt_status node_check(struct node *node, struct plt_io *io,
+                           struct plt_check *check, struct plt_error *err)
+{
+    if (!node->driver->check)
+        return plt_fail(err, PLT_UNSUPPORTED, "%s has no check",
+                        node->driver->name);
+    if (!enter(node, io))
+        return PLT_AGAIN;
+    const enum plt_status st = node->driver->check(node->image, io, check, err);
     leave(node);
     return heard(node, io, st, err);
 }
@@ -358,6 +422,9 @@ void node_release(struct node *node)
     if (node->is_open)
         node->driver->close(node->image);
     node->is_open = false;
+    if (node->has_share)
+        shares_put(stack_environment(node->stack)->shares, node->driver);
+    node->has_share = false;
     cache_drop_owner(stack_environment(node->stack)->cache, node->owner);
     lock_release(&node->serial);
 }

@@ -16,7 +16,10 @@
 #include <platter/driver.h>
 
 #include "cache/cache.h"
+#include "sched/crew.h"
 #include "stack/policy.h"
+#include "stack/secrets.h"
+#include "stack/shares.h"
 #include "util/lock.h"
 
 struct stack;
@@ -26,9 +29,10 @@ struct node {
     struct plt_host host;   /* what its driver is handed */
     const struct plt_driver *driver;
     void *image;
-    bool is_open;
+    bool is_open, has_share;
     struct stack *stack;    /* borrowed */
     struct node *below;     /* borrowed; NULL under a source */
+    struct node *opener;    /* of the image that named this one; or NULL */
     struct location *place; /* of the source at its bottom; borrowed */
     unsigned depth;         /* images above it in the chain of backing files */
     uint64_t owner;         /* in the cache */
@@ -44,6 +48,9 @@ struct node {
 struct stack_env {
     struct cache *cache;
     const struct policy *policy;
+    const struct secrets *secrets;
+    struct crew *crew;
+    struct shares *shares;
     int state_dir; /* file descriptor or -1 */
 };
 
@@ -73,6 +80,19 @@ PLT_MUST_USE enum plt_status node_resolve_size(struct node *node,
 PLT_MUST_USE enum plt_status node_members(struct node *node, struct plt_io *io,
                                           plt_member_fn *emit, void *cookie,
                                           struct plt_error *err);
+PLT_MUST_USE enum plt_status node_snapshots(struct node *node,
+                                            struct plt_io *io,
+                                            plt_snapshot_fn *emit, void *cookie,
+                                            struct plt_error *err);
+/* check: zeroed but for struct_size, finding and cookie. */
+PLT_MUST_USE enum plt_status node_check(struct node *node, struct plt_io *io,
+                                        struct plt_check *check,
+                                        struct plt_error *err);
+/* As node_extents, of a bitmap. */
+PLT_MUST_USE enum plt_status
+node_dirty_extents(struct node *node, struct plt_io *io, const char *bitmap,
+                   uint64_t off, uint64_t len, plt_extent_fn *emit,
+                   void *cookie, struct plt_error *err);
 PLT_MUST_USE enum plt_status
 node_revalidate(struct node *node, struct plt_io *io, struct plt_error *err);
 
@@ -89,6 +109,9 @@ void node_host_init(struct node *node);
  * for a layer that an image names.  Implemented by stack.c. */
 void stack_mark_changed(struct stack *stack);
 const struct stack_env *stack_environment(const struct stack *stack);
+/* The names of secrets that the asker gave, with commas; NULL: none, or the
+ * stack is open already. */
+const char *stack_secret_names(const struct stack *stack);
 enum plt_status stack_open_named(struct stack *stack, struct node *asker,
                                  struct plt_io *io, enum plt_role role,
                                  const char *name, const char *format,

@@ -202,6 +202,37 @@ static enum plt_status allow_url(struct plt_host *host, const char *url,
                             err);
 }
 
+/* ---- Secrets and helpers ---- */
+
+static enum plt_status host_secret(struct plt_host *host, unsigned i,
+                                   uint8_t *buf, size_t cap, size_t *len,
+                                   struct plt_error *err)
+{
+    const struct stack *const stack = of(host)->stack;
+    return secrets_get(stack_environment(stack)->secrets,
+                       stack_secret_names(stack), i, buf, cap, len, err);
+}
+
+static void each(struct plt_host *host, size_t n,
+                 void (*fn)(void *cookie, size_t i), void *cookie)
+{
+    crew_run(stack_environment(of(host)->stack)->crew, n, fn, cookie);
+}
+
+static void *shared(struct plt_host *host, void *(*make)(void),
+                    void (*destroy)(void *object))
+{
+    struct node *const node = of(host);
+    void *object;
+
+    if (node->has_share)
+        return NULL;
+    object = shares_get(stack_environment(node->stack)->shares, node->driver,
+                        make, destroy);
+    node->has_share = object != NULL;
+    return object;
+}
+
 void node_host_init(struct node *node)
 {
     node->host = (struct plt_host){.struct_size = (uint32_t)sizeof(node->host),
@@ -216,5 +247,8 @@ void node_host_init(struct node *node)
                                    .task_stop = task_stop,
                                    .state_open = state_open,
                                    .open_named = open_named,
-                                   .allow_url = allow_url};
+                                   .allow_url = allow_url,
+                                   .secret = host_secret,
+                                   .each = each,
+                                   .shared = shared};
 }

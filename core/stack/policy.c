@@ -234,8 +234,7 @@ enum plt_status policy_locate_own(const struct policy *policy, const char *text,
     return st;
 }
 
-/* Why an image may not name this, or NULL. */
-static const char *complaint(const char *name)
+const char *policy_complaint(const char *name)
 {
     const size_t first = strcspn(name, "/");
 
@@ -266,7 +265,7 @@ enum plt_status policy_locate_sibling(const struct location *from,
                                       const char *name, struct location *out,
                                       struct plt_error *err)
 {
-    const char *const bad = complaint(name);
+    const char *const bad = policy_complaint(name);
 
     if (bad)
         return plt_fail(err, PLT_DENIED, "the image names a file that %s", bad);

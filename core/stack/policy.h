@@ -57,6 +57,9 @@ PLT_MUST_USE enum plt_status policy_locate_sibling(const struct location *from,
                                                    const char *name,
                                                    struct location *out,
                                                    struct plt_error *err);
+/* Why an image may not name this as a neighbour, as the end of a sentence that
+ * begins "the image names a file that"; NULL: it may. */
+const char *policy_complaint(const char *name);
 void location_release(struct location *location);
 
 /* A local location's file: new descriptor in *fd. */

@@ -17,8 +17,9 @@
 
 enum {
     PROBE_BYTES = 64 * 1024,
-    MAX_CHAIN = 64,    /* images in a chain of backing files */
-    MAX_NODES = 1024,  /* 64 images of 16 layers */
+    MAX_CHAIN = 100,   /* images in a chain of backing files */
+    MAX_PLACES = 2048, /* files of a stack: extents of a split image, too */
+    MAX_NODES = 4096,  /* layers of all of them */
     MAX_CHOICES = 1000 /* members listed in an answer that asks to choose */
 };
 
@@ -31,7 +32,7 @@ struct stack {
     const struct registry *registry;
     struct node *nodes[MAX_NODES]; /* in order of opening */
     size_t n_nodes;
-    struct location *places[MAX_CHAIN + 1];
+    struct location *places[MAX_PLACES];
     size_t n_places;
     struct node *top;
     struct node *source; /* of the first chain */
@@ -39,8 +40,8 @@ struct stack {
     char etag[40];
     /* while opening */
     json_t **choices;
-    const char *member;
-    bool is_list;
+    const char *member, *snapshot, *secret;
+    bool is_list, is_described, is_vm_state;
 };
 
 const struct stack_env *stack_environment(const struct stack *stack)
@@ -51,6 +52,11 @@ const struct stack_env *stack_environment(const struct stack *stack)
 void stack_mark_changed(struct stack *stack)
 {
     atomic_store(&stack->has_changed, true);
+}
+
+const char *stack_secret_names(const struct stack *stack)
+{
+    return stack->secret;
 }
 
 bool stack_has_changed(const struct stack *stack)
@@ -132,7 +138,7 @@ static enum plt_status name_node(struct node *node,
 static enum plt_status add_node(struct stack *stack,
                                 const struct plt_driver *driver,
                                 struct node *below, struct location *place,
-                                unsigned depth, struct plt_open_args *args,
+                                struct node *opener, struct plt_open_args *args,
                                 struct node **out, struct plt_error *err)
 {
     struct node *const node =
@@ -144,7 +150,10 @@ static enum plt_status add_node(struct stack *stack,
         return plt_fail(err, PLT_NOMEM, "a layer");
     }
     node_init(node, stack, driver, below, place);
-    node->depth = depth;
+    node->opener = opener;
+    node->depth = opener ? opener->depth + 1 : 0;
+    if (stack->is_described)
+        args->flags |= PLT_OPEN_DESCRIBE;
     node->is_pinned = true; /* until a named layer is not */
     enum plt_status st = node_open(node, args, err);
     if (st == PLT_OK)
@@ -160,7 +169,7 @@ static enum plt_status add_node(struct stack *stack,
 }
 
 static enum plt_status open_source(struct stack *stack, struct location *place,
-                                   unsigned depth, struct plt_io *io,
+                                   struct node *opener, struct plt_io *io,
                                    struct node **out, struct plt_error *err)
 {
     const char *const name = place->url ? "curl" : "file";
@@ -178,7 +187,7 @@ static enum plt_status open_source(struct stack *stack, struct location *place,
             return st;
         }
     }
-    return add_node(stack, driver, NULL, place, depth, &args, out, err);
+    return add_node(stack, driver, NULL, place, opener, &args, out, err);
 }
 
 /* The first bytes of a layer, whose length may be unknown: *len of them. */
@@ -228,8 +237,8 @@ static void list_choices(struct stack *stack, const struct plt_driver *driver,
 
     if (!stack->choices)
         return;
-    if (add_node(stack, driver, below, place, 0, &args, &archive, &ignored) !=
-        PLT_OK)
+    if (add_node(stack, driver, below, place, NULL, &args, &archive,
+                 &ignored) != PLT_OK)
         return;
     json_t *const list = json_array();
     if (list && node_members(archive, io, add_choice, list, &ignored) == PLT_OK)
@@ -243,10 +252,10 @@ static enum plt_status open_layer(struct stack *stack,
                                   const struct plt_driver *driver,
                                   const struct spec_layer *layer,
                                   struct node *below, struct location *place,
-                                  unsigned depth, struct plt_io *io,
+                                  struct node *opener, struct plt_io *io,
                                   struct node **out, struct plt_error *err)
 {
-    struct plt_setting settings[SPEC_MAX_SETTINGS + 1];
+    struct plt_setting settings[SPEC_MAX_SETTINGS + 3];
     struct plt_open_args args = {.io = io, .fd = -1, .settings = settings};
     const bool is_archive = driver->kind == PLT_KIND_ARCHIVE;
 
@@ -258,10 +267,18 @@ static enum plt_status open_layer(struct stack *stack,
             (struct plt_setting){"member", stack->member};
         stack->member = NULL;
     }
+    if (!opener && driver->kind == PLT_KIND_FORMAT && stack->snapshot &&
+        spec_driver_takes(driver, "snapshot")) {
+        settings[args.n_settings++] =
+            (struct plt_setting){"snapshot", stack->snapshot};
+        if (stack->is_vm_state)
+            settings[args.n_settings++] = (struct plt_setting){"vmstate", "on"};
+        stack->snapshot = NULL;
+    }
     if (is_archive && stack->is_list)
         args.flags |= PLT_OPEN_LIST;
     const enum plt_status st =
-        add_node(stack, driver, below, place, depth, &args, out, err);
+        add_node(stack, driver, below, place, opener, &args, out, err);
     if (st == PLT_CHOICE)
         list_choices(stack, driver, below, place, io);
     return st;
@@ -269,7 +286,7 @@ static enum plt_status open_layer(struct stack *stack,
 
 /* Ask what the layer is, open that, and again.  *top is moved up. */
 static enum plt_status probe_up(struct stack *stack, bool is_format_wanted,
-                                struct location *place, unsigned depth,
+                                struct location *place, struct node *opener,
                                 struct plt_io *io, struct node **top,
                                 struct plt_error *err)
 {
@@ -292,7 +309,7 @@ static enum plt_status probe_up(struct stack *stack, bool is_format_wanted,
             return plt_fail(err, PLT_UNSUPPORTED,
                             "more than %d layers in one another",
                             SPEC_MAX_LAYERS);
-        st = open_layer(stack, driver, NULL, *top, place, depth, io, top, err);
+        st = open_layer(stack, driver, NULL, *top, place, opener, io, top, err);
         if (st != PLT_OK)
             return st;
         if (driver->kind == PLT_KIND_FORMAT ||
@@ -301,38 +318,56 @@ static enum plt_status probe_up(struct stack *stack, bool is_format_wanted,
     }
 }
 
+/* What lies over *top when nothing is pinned.  format: what an image said of
+ * the one that it named, or NULL. */
+static enum plt_status find_layers(struct stack *stack, struct location *place,
+                                   const char *format, struct node *opener,
+                                   struct plt_io *io, struct node **top,
+                                   struct plt_error *err)
+{
+    const bool is_raw = format && strcmp(format, "raw") == 0;
+    const enum plt_status st =
+        probe_up(stack, !is_raw, place, opener, io, top, err);
+
+    if (st == PLT_OK && format && !is_raw &&
+        strcmp((*top)->driver->name, format) != 0)
+        return plt_fail(err, PLT_CORRUPT, "%.100s is not %.32s", place->label,
+                        format);
+    return st;
+}
+
+static void add_place(struct stack *stack, struct location *place)
+{
+    ASSERT(stack->n_places < MAX_PLACES);
+    stack->places[stack->n_places++] = place;
+}
+
 /* One image: its source and what lies over it.  Steals place. */
 static enum plt_status open_chain(struct stack *stack, struct location *place,
-                                  const struct spec *spec, const char *format,
-                                  unsigned depth, struct plt_io *io,
-                                  struct node **top, struct plt_error *err)
+                                  const struct spec *spec, struct plt_io *io,
+                                  struct plt_error *err)
 {
-    ASSERT(stack->n_places < MAX_CHAIN + 1);
-    stack->places[stack->n_places++] = place;
-    enum plt_status st = open_source(stack, place, depth, io, top, err);
-    if (depth == 0 && st == PLT_OK)
-        stack->source = *top;
+    struct node **const top = &stack->top;
+
+    add_place(stack, place);
+    enum plt_status st = open_source(stack, place, NULL, io, top, err);
+    stack->source = *top;
     if (st != PLT_OK)
         return st;
-    if (!spec || !spec->is_pinned) {
-        const bool is_raw = format && strcmp(format, "raw") == 0;
-        st = probe_up(stack, !is_raw, place, depth, io, top, err);
-        if (st == PLT_OK && format && !is_raw &&
-            strcmp((*top)->driver->name, format) != 0)
-            return plt_fail(err, PLT_CORRUPT, "%.100s is not %.32s",
-                            place->label, format);
-        return st;
-    }
+    if (!spec || !spec->is_pinned)
+        return find_layers(stack, place, NULL, NULL, io, top, err);
     for (size_t i = spec->n_layers; i-- > 0 && st == PLT_OK;) {
         const struct spec_layer *const layer = &spec->layers[i];
-        st = open_layer(stack, layer->driver, layer, *top, place, depth, io,
-                        top, err);
+        st = open_layer(stack, layer->driver, layer, *top, place, NULL, io, top,
+                        err);
         if (st == PLT_OK && stack->is_list &&
             layer->driver->kind == PLT_KIND_ARCHIVE)
             break;
     }
     return st;
 }
+
+/* ---- Files that an image names ---- */
 
 /* Two locations that are the same place by name. */
 static bool same_place(const struct location *a, const struct location *b)
@@ -342,27 +377,21 @@ static bool same_place(const struct location *a, const struct location *b)
     return strcmp(a->folder, b->folder) == 0 && strcmp(a->path, b->path) == 0;
 }
 
-enum plt_status stack_open_named(struct stack *stack, struct node *asker,
-                                 struct plt_io *io, enum plt_role role,
-                                 const char *name, const char *format,
-                                 struct plt_child **child,
-                                 struct plt_error *err)
+static enum plt_status fail_loop(struct plt_error *err)
 {
-    struct node *top = NULL;
+    return plt_fail(err, PLT_CORRUPT, "the chain of images is a loop");
+}
 
-    if (role != PLT_ROLE_BACKING)
-        return plt_fail(err, PLT_UNSUPPORTED,
-                        "images of several files are not read yet");
-    for (const struct node *n = asker->below; n; n = n->below) {
-        if (n->driver->kind == PLT_KIND_ARCHIVE)
-            return plt_fail(err, PLT_UNSUPPORTED,
-                            "a backing file beside an archive's member is not "
-                            "looked for yet");
-    }
-    if (asker->depth + 1 >= MAX_CHAIN || stack->n_places == MAX_CHAIN)
-        return plt_fail(err, PLT_DENIED, "a chain of more than %d images",
-                        MAX_CHAIN);
+/* A file beside the asker's own, over what wraps it. */
+static enum plt_status open_beside(struct stack *stack, struct node *asker,
+                                   struct plt_io *io, enum plt_role role,
+                                   const char *name, const char *format,
+                                   struct node **top, struct plt_error *err)
+{
+    const bool is_exact =
+        role != PLT_ROLE_BACKING && format && strcmp(format, "raw") == 0;
     struct location *const place = calloc(1, sizeof(*place));
+
     if (!place)
         return plt_fail(err, PLT_NOMEM, "a location");
     enum plt_status st = policy_locate_sibling(asker->place, name, place, err);
@@ -370,39 +399,130 @@ enum plt_status stack_open_named(struct stack *stack, struct node *asker,
         free(place);
         return st;
     }
-    for (size_t i = 0; i < stack->n_places; i++) {
-        if (same_place(stack->places[i], place)) {
+    for (const struct node *n = asker; n; n = n->opener) {
+        if (same_place(n->place, place)) {
             location_release(place);
             free(place);
-            return plt_fail(err, PLT_CORRUPT,
-                            "the chain of backing files is a loop");
+            return fail_loop(err);
         }
     }
-    /* A selector is the outermost image's. */
-    const char *const member = stack->member;
-    stack->member = NULL;
-    st =
-        open_chain(stack, place, NULL, format, asker->depth + 1, io, &top, err);
-    stack->member = member;
-    if (st != PLT_OK)
-        return st;
-    uint64_t size;
-    st = node_resolve_size(top, io, &size, err);
-    if (st != PLT_OK)
-        return st;
-    top->child.size = size;
-    /* What the asker is made of names it too (name_node). */
+    add_place(stack, place);
+    st = open_source(stack, place, asker, io, top, err);
+    return st == PLT_OK && !is_exact
+               ? find_layers(stack, place, format, asker, io, top, err)
+               : st;
+}
+
+static const struct node *archive_of(const struct node *node)
+{
+    while (node && node->driver->kind != PLT_KIND_ARCHIVE)
+        node = node->below;
+    return node;
+}
+
+/* The name of the member that an archive was entered by; new, or NULL. */
+static char *member_of(const struct node *archive)
+{
+    json_t *const info = node_info((struct node *)(uintptr_t)archive, false);
+    const char *const name = json_string_value(json_object_get(info, "member"));
+    char *const copy = name ? strdup(name) : NULL;
+
+    json_decref(info);
+    return copy;
+}
+
+/* An image inside an archive names its neighbours there. */
+static enum plt_status open_member(struct stack *stack, struct node *asker,
+                                   const struct node *archive,
+                                   struct plt_io *io, enum plt_role role,
+                                   const char *name, const char *format,
+                                   struct node **top, struct plt_error *err)
+{
+    const char *const bad = policy_complaint(name);
+    const bool is_exact =
+        role != PLT_ROLE_BACKING && format && strcmp(format, "raw") == 0;
+    AUTO_FREE char *own = member_of(archive);
+    const char *const slash = own ? strrchr(own, '/') : NULL;
+    const size_t size = (own ? strlen(own) : 0) + strlen(name) + 1;
+    AUTO_FREE char *path = malloc(size);
+
+    if (bad)
+        return plt_fail(err, PLT_DENIED, "the image names a file that %s", bad);
+    if (!own)
+        return plt_fail(err, PLT_UNSUPPORTED,
+                        "a file beside a member of this archive");
+    if (!path)
+        return plt_fail(err, PLT_NOMEM, "a name");
+    (void)snprintf(path, size, "%.*s%s", slash ? (int)(slash - own) + 1 : 0,
+                   own, strncmp(name, "./", 2) == 0 ? name + 2 : name);
+    for (const struct node *a = asker; a; a = a->opener) {
+        const struct node *const there = archive_of(a->below);
+        AUTO_FREE char *theirs =
+            there && there->below == archive->below ? member_of(there) : NULL;
+        if (theirs && strcmp(theirs, path) == 0)
+            return fail_loop(err);
+    }
+    const struct plt_setting setting = {"member", path};
+    struct plt_open_args args = {.io = io,
+                                 .fd = -1,
+                                 .settings = &setting,
+                                 .n_settings = 1,
+                                 .beside = archive->image};
+    const enum plt_status st = add_node(stack, archive->driver, archive->below,
+                                        asker->place, asker, &args, top, err);
+    return st == PLT_OK && !is_exact
+               ? find_layers(stack, asker->place, format, asker, io, top, err)
+               : st;
+}
+
+/* What an image is made of names it too (name_node). */
+static enum plt_status mix_in(struct node *asker, const struct node *named,
+                              struct plt_error *err)
+{
     EVP_MD_CTX *const md = EVP_MD_CTX_new();
+
     if (!md)
         return plt_fail(err, PLT_NOMEM, "a digest");
     ASSERT(EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1);
     ASSERT(EVP_DigestUpdate(md, asker->id, 32) == 1);
-    ASSERT(EVP_DigestUpdate(md, top->id, 32) == 1);
+    ASSERT(EVP_DigestUpdate(md, named->id, 32) == 1);
     ASSERT(EVP_DigestFinal_ex(md, asker->id, NULL) == 1);
     EVP_MD_CTX_free(md);
-    asker->is_pinned = asker->is_pinned && top->is_pinned;
-    *child = &top->child;
+    asker->is_pinned = asker->is_pinned && named->is_pinned;
     return PLT_OK;
+}
+
+enum plt_status stack_open_named(struct stack *stack, struct node *asker,
+                                 struct plt_io *io, enum plt_role role,
+                                 const char *name, const char *format,
+                                 struct plt_child **child,
+                                 struct plt_error *err)
+{
+    const struct node *const archive = archive_of(asker->below);
+    struct node *top = NULL;
+    uint64_t size;
+
+    if (role == PLT_ROLE_BACKING && asker->depth + 1 >= MAX_CHAIN)
+        return plt_fail(err, PLT_DENIED, "a chain of more than %d images",
+                        MAX_CHAIN);
+    if (stack->n_places == MAX_PLACES)
+        return plt_fail(err, PLT_DENIED, "an image of more than %d files",
+                        MAX_PLACES);
+    /* A selector is the outermost image's. */
+    const char *const member = stack->member;
+    stack->member = NULL;
+    enum plt_status st =
+        archive ? open_member(stack, asker, archive, io, role, name, format,
+                              &top, err)
+                : open_beside(stack, asker, io, role, name, format, &top, err);
+    stack->member = member;
+    if (st == PLT_OK)
+        st = node_resolve_size(top, io, &size, err);
+    if (st != PLT_OK)
+        return st;
+    top->child.size = size;
+    *child = &top->child;
+    return mix_in(asker, top, err);
 }
 
 enum plt_status stack_open(const struct stack_request *request,
@@ -421,11 +541,16 @@ enum plt_status stack_open(const struct stack_request *request,
     stack->registry = request->registry;
     stack->choices = choices;
     stack->member = request->member;
+    stack->snapshot = request->snapshot;
+    stack->secret = request->secret;
     stack->is_list = request->is_list;
-    st = open_chain(stack, request->place, request->spec, NULL, 0, io,
-                    &stack->top, err);
+    stack->is_described = request->is_described;
+    stack->is_vm_state = request->is_vm_state;
+    st = open_chain(stack, request->place, request->spec, io, err);
     if (st == PLT_OK && stack->member)
         st = plt_fail(err, PLT_INVALID, "member= but there is no archive");
+    if (st == PLT_OK && stack->snapshot && !stack->is_list)
+        st = plt_fail(err, PLT_INVALID, "snapshot= but the image has none");
     if (st == PLT_OK && stack->is_list &&
         stack->top->driver->kind != PLT_KIND_ARCHIVE)
         st = plt_fail(err, PLT_NOT_FOUND, "no archive: it has no members");
@@ -433,7 +558,7 @@ enum plt_status stack_open(const struct stack_request *request,
         stack_close(stack);
         return st;
     }
-    stack->member = NULL;
+    stack->member = stack->snapshot = stack->secret = NULL;
     stack->choices = NULL;
     size_t n = (size_t)snprintf(stack->etag, sizeof(stack->etag), "\"");
     for (size_t i = 0; i < 16; i++)
@@ -474,8 +599,8 @@ static enum plt_status check_replaced(struct stack *stack, struct node *node,
         return PLT_OK;
     if (policy_open_file(node->place, &fd, &ignored) == PLT_OK &&
         fstat(fd, &sb) == 0) {
-        (void)snprintf(now, sizeof(now), "%llu:%llu:",
-                       (unsigned long long)sb.st_dev,
+        (void)snprintf(now, sizeof(now),
+                       "%llu:%llu:", (unsigned long long)sb.st_dev,
                        (unsigned long long)sb.st_ino);
         if (strncmp(now, node->identity.validator, strlen(now)) == 0)
             return PLT_OK;

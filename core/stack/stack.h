@@ -23,8 +23,12 @@ struct stack_request {
     const struct registry *registry; /* the same */
     struct location *place;          /* stolen, also on failure */
     const struct spec *spec;         /* pins layers when is_pinned; or NULL */
-    const char *member;              /* selector or NULL */
-    bool is_list;                    /* stop at the first archive, to list it */
+    const char *member;              /* selector or NULL, as the next two */
+    const char *snapshot;
+    const char *secret; /* names of secrets, with commas; NULL: none */
+    bool is_list;       /* stop at the first archive, to list it */
+    bool is_described;  /* without a key as well: PLT_OPEN_DESCRIBE */
+    bool is_vm_state;   /* what `snapshot` names is its VM state */
 };
 
 /* new in *out.  On PLT_CHOICE, *choices (when not NULL) is new. */

@@ -125,6 +125,8 @@ static enum plt_status file_extents(void *image, struct plt_io *io,
                                     struct plt_error *err)
 {
     struct file *const f = (struct file *)image;
+    const uint32_t hole_flags =
+        PLT_EXTENT_ZERO | PLT_EXTENT_HOLE | PLT_EXTENT_RESERVED;
     const uint64_t end = off + len;
     bool is_more = true;
 
@@ -137,9 +139,9 @@ static enum plt_status file_extents(void *image, struct plt_io *io,
                                .child_off = off};
         const off_t data = lseek(f->fd, (off_t)off, SEEK_DATA);
         if (data < 0 && errno == ENXIO) {
-            e.flags = PLT_EXTENT_ZERO | PLT_EXTENT_HOLE;
+            e.flags = hole_flags;
         } else if (data > 0 && (uint64_t)data > off) {
-            e.flags = PLT_EXTENT_ZERO | PLT_EXTENT_HOLE;
+            e.flags = hole_flags;
             e.len = (uint64_t)data - off;
         } else if (data >= 0) {
             const off_t hole = lseek(f->fd, (off_t)off, SEEK_HOLE);

@@ -86,6 +86,8 @@ static bool emit_shifted(void *cookie, const struct plt_extent *extent)
     e.child_off = extent->off;
     if (!(e.flags & (PLT_EXTENT_ZERO | PLT_EXTENT_COMPRESSED)))
         e.flags |= PLT_EXTENT_MAPPED;
+    else if (!(e.flags & PLT_EXTENT_MAPPED))
+        e.flags |= PLT_EXTENT_RESERVED;
     return s->emit(s->cookie, &e);
 }
 

@@ -223,6 +223,8 @@ struct memhost {
     struct named *named;
     uint64_t budget, resident, taken, tick, hits, fills, tasks;
     char *state_dir;
+    const char *const *secrets; /* borrowed */
+    unsigned n_secrets;
 };
 
 static struct memhost *of(struct plt_host *host)
@@ -502,6 +504,46 @@ void memhost_add_named(struct memhost *h, const char *name,
     h->named = n;
 }
 
+static enum plt_status host_secret(struct plt_host *host, unsigned i,
+                                   uint8_t *buf, size_t cap, size_t *len,
+                                   struct plt_error *err)
+{
+    struct memhost *const h = of(host);
+
+    if (!h->secrets || i >= h->n_secrets)
+        return plt_fail(err, PLT_NOT_FOUND, "no further secret");
+    *len = strlen(h->secrets[i]);
+    MUST(*len <= cap);
+    memcpy(buf, h->secrets[i], *len);
+    return PLT_OK;
+}
+
+/* Backwards, so that nobody counts on an order. */
+static void each(struct plt_host *host, size_t n,
+                 void (*fn)(void *cookie, size_t i), void *cookie)
+{
+    (void)host;
+    while (n-- > 0)
+        fn(cookie, n);
+}
+
+/* No driver under this host shares anything yet. */
+static void *shared(struct plt_host *host, void *(*make)(void),
+                    void (*destroy)(void *object))
+{
+    (void)host;
+    (void)make;
+    (void)destroy;
+    return NULL;
+}
+
+void memhost_set_secrets(struct memhost *h, const char *const *secrets,
+                         unsigned n)
+{
+    h->secrets = secrets;
+    h->n_secrets = n;
+}
+
 struct memhost *memhost_new(uint64_t budget, const char *state_dir)
 {
     struct memhost *const h = calloc(1, sizeof(*h));
@@ -518,7 +560,10 @@ struct memhost *memhost_new(uint64_t budget, const char *state_dir)
                                 .task_stop = task_stop,
                                 .state_open = state_open,
                                 .open_named = open_named,
-                                .allow_url = allow_url};
+                                .allow_url = allow_url,
+                                .secret = host_secret,
+                                .each = each,
+                                .shared = shared};
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->changed, NULL);
     h->budget = budget;

@@ -41,6 +41,10 @@ uint64_t memhost_fills(struct memhost *h);
 void memhost_add_named(struct memhost *h, const char *name,
                        struct plt_child *child);
 
+/* What the host's secret() hands out, in this order; borrowed. */
+void memhost_set_secrets(struct memhost *h, const char *const *secrets,
+                         unsigned n);
+
 /* An io without deadline, and one with. */
 struct plt_io *memhost_io(void); /* static, NULL-free */
 void memhost_io_init(struct plt_io *io, uint32_t flags, uint64_t timeout_ms);

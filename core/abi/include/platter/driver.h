@@ -2,21 +2,21 @@
 /* Writing a platter driver: this page is all that a driver author reads.
  *
  * A driver turns the bytes of the layer below it (its child) into the bytes of
- * one layer more: gzip gives the decoded stream, tar one member, qcow2 the guest
- * disk.  A source driver (file, curl) has no child.  It is a shared object with
- * one exported symbol, `platter_driver`, made by PLT_DRIVER() at the foot of
- * its main file.  It needs no symbol of the program that loads it: what it
- * calls is handed to it (struct plt_host, struct plt_child) or linked into it
- * (libplatter_sdk.a: error.h, option.h).
+ * one layer more: gzip gives the decoded stream, tar one member, qcow2 the
+ * guest disk.  A source driver (file, curl) has no child.  It is a shared
+ * object with one exported symbol, `platter_driver`, made by PLT_DRIVER() at
+ * the foot of its main file.  It needs no symbol of the program that loads it:
+ * what it calls is handed to it (struct plt_host, struct plt_child) or linked
+ * into it (libplatter_sdk.a: error.h, option.h).
  *
  *     client -> core -> driver.read -> child.read -> core -> driver.read -> ...
  *
  * Requests go down and filled buffers come back; nothing below ever calls up.
  *
- * The core stands at every boundary.  It clamps spans before a driver sees them,
- * checks what drivers answer, names the failing layer, counts and times.  So a
- * driver is short: it maps what it gets onto its child and calls the child once,
- * with everything at the same time.
+ * The core stands at every boundary.  It clamps spans before a driver sees
+ * them, checks what drivers answer, names the failing layer, counts and times.
+ * So a driver is short: it maps what it gets onto its child and calls the child
+ * once, with everything at the same time.
  *
  * Everything read from an image or an origin is hostile.  Bounds that come from
  * data are data: answer PLT_CORRUPT, never assert.  Ask mem_take() before an
@@ -43,11 +43,11 @@ extern "C" {
 #endif
 
 #define PLT_ABI_MAJOR 1
-#define PLT_ABI_MINOR 0
+#define PLT_ABI_MINOR 1
 
 #define PLT_HAS(object, field)                                                 \
-    ((object)->struct_size >= offsetof(__typeof__(*(object)), field) +         \
-                                  sizeof((object)->field))
+    ((object)->struct_size >=                                                  \
+     offsetof(__typeof__(*(object)), field) + sizeof((object)->field))
 
 /* The size of a layer that nobody knows yet (a plain gzip stream before its end
  * has been seen).  It is not zero and not an error. */
@@ -79,7 +79,8 @@ struct plt_io {
                    uint32_t origin_requests);
 };
 
-/* One stretch of a vectored read: fill buf[0..len) with layer bytes from off. */
+/* One stretch of a vectored read: fill buf[0..len) with layer bytes from off.
+ */
 struct plt_seg {
     uint64_t off; /* bytes */
     size_t len;   /* bytes, at least 1 */
@@ -88,7 +89,8 @@ struct plt_seg {
 
 /* ---- The layer below --------------------------------------------------- */
 
-/* A forward reader over a layer, made by stream_open.  Threads: one at a time. */
+/* A forward reader over a layer, made by stream_open.  Threads: one at a time.
+ */
 struct plt_stream {
     uint32_t struct_size;
     /* Up to cap bytes into buf, at least one unless the layer ends there:
@@ -153,6 +155,9 @@ enum plt_claim {
     PLT_CLAIM_FULL     /* no memory in the budget: *block is NULL; do without */
 };
 
+/* Bytes of a secret, at most. */
+enum { PLT_MAX_SECRET = 4096 };
+
 enum plt_role { PLT_ROLE_BACKING, PLT_ROLE_DATA_FILE, PLT_ROLE_EXTENT };
 
 enum plt_state_flag { PLT_STATE_WRITE = 1 };
@@ -216,8 +221,9 @@ struct plt_host {
     /* Ask for the layer an image names.  `name` is untrusted bytes from the
      * image, `format` its driver or NULL to probe.  Policy decides (default:
      * same origin, same folder, no absolute path, no other scheme, no cycle,
-     * bounded depth); a refusal is PLT_DENIED.  *child is new and lives as long
-     * as this layer. */
+     * bounded depth); a refusal is PLT_DENIED.  A DATA_FILE or an EXTENT of
+     * format "raw" is the file's bytes as they are.  *child is new and lives as
+     * long as this layer. */
     enum plt_status (*open_named)(struct plt_host *host, struct plt_io *io,
                                   enum plt_role role, const char *name,
                                   const char *format, struct plt_child **child,
@@ -227,6 +233,27 @@ struct plt_host {
      * PLT_DENIED. */
     enum plt_status (*allow_url)(struct plt_host *host, const char *url,
                                  struct plt_error *err);
+
+    /* ---- ABI 1.1 ---- */
+
+    /* The i-th secret (from 0) that the asker named for this image, copied into
+     * buf; cap: PLT_MAX_SECRET is always enough.  PLT_NOT_FOUND behind the last
+     * one.  In open() only.  Wipe buf after use; say nothing of it anywhere. */
+    enum plt_status (*secret)(struct plt_host *host, unsigned i, uint8_t *buf,
+                              size_t cap, size_t *len, struct plt_error *err);
+
+    /* Call fn(cookie, i) for every i in [0, n), in any order, on the caller's
+     * thread and on others that have nothing to do; returns when all have
+     * returned.  For decoding: fn computes and never waits. */
+    void (*each)(struct plt_host *host, size_t n,
+                 void (*fn)(void *cookie, size_t i), void *cookie);
+
+    /* The one object that all open layers of this driver have in common (a pool
+     * of connections): make() is called for the first layer that asks,
+     * destroy() when the last that asked is closed.  NULL: there is none.  In
+     * open() only; ask once.  The object has locks of its own. */
+    void *(*shared)(struct plt_host *host, void *(*make)(void),
+                    void (*destroy)(void *object));
 };
 
 /* ---- Describing a layer ------------------------------------------------ */
@@ -256,16 +283,48 @@ struct plt_member {
 };
 typedef bool plt_member_fn(void *cookie, const struct plt_member *member);
 
+/* A state of the disk kept inside the image. */
+struct plt_snapshot {
+    const char *id, *name;  /* as in the image, bytes */
+    uint64_t date_s;        /* when it was made: seconds since 1970 ... */
+    uint32_t date_ns;       /* ... and nanoseconds */
+    uint64_t vm_clock_ns;   /* how long the guest had run */
+    uint64_t icount;        /* instructions it had run; UINT64_MAX: not kept */
+    uint64_t vm_state_size; /* bytes; 0: of the disk alone */
+    uint64_t disk_size;     /* bytes that it has as a disk */
+};
+typedef bool plt_snapshot_fn(void *cookie, const struct plt_snapshot *snapshot);
+
+/* What a check finds: the counts of `qemu-img check --output=json`.  The
+ * caller zeroes it and sets struct_size, finding and cookie. */
+enum plt_finding {
+    PLT_FINDING_LEAK,       /* space that nothing uses: harmless */
+    PLT_FINDING_CORRUPTION, /* what the tables say cannot all be true */
+    PLT_FINDING_ERROR       /* could not be checked */
+};
+struct plt_check {
+    uint32_t struct_size;
+    /* Called for every finding, in any order; may be NULL.  at: byte offset in
+     * the child, or PLT_AT_NONE.  text: borrowed, one line. */
+    void (*finding)(void *cookie, enum plt_finding kind, uint64_t at,
+                    const char *text);
+    void *cookie;
+    uint64_t corruptions, leaks, check_errors;
+    uint64_t image_end_offset; /* bytes; behind it the file is not used */
+    uint64_t total_clusters, allocated_clusters, fragmented_clusters,
+        compressed_clusters;
+};
+
 /* What a source says of the bytes it serves. */
 enum plt_pin {
-    PLT_PIN_NONE,  /* nothing but a length: may not be kept, may change unseen */
-    PLT_PIN_WEAK,  /* Last-Modified and length, or a weak ETag */
+    PLT_PIN_NONE, /* nothing but a length: may not be kept, may change unseen */
+    PLT_PIN_WEAK, /* Last-Modified and length, or a weak ETag */
     PLT_PIN_STRONG /* a strong ETag; a local file's inode, length and times */
 };
 
 struct plt_identity {
     enum plt_pin pin;
-    int64_t mtime;      /* seconds since 1970; INT64_MIN: unknown */
+    int64_t mtime;       /* seconds since 1970; INT64_MIN: unknown */
     char validator[256]; /* text, different whenever the bytes may differ */
 };
 
@@ -281,7 +340,10 @@ struct plt_probe {
 
 enum plt_open_flag {
     /* An archive is opened to list it: choose no member; size is then 0. */
-    PLT_OPEN_LIST = 1
+    PLT_OPEN_LIST = 1,
+    /* To be described, not read: a key that is missing or wrong is no reason to
+     * fail; reads then do, with PLT_DENIED. */
+    PLT_OPEN_DESCRIBE = 2
 };
 
 struct plt_open_args {
@@ -298,14 +360,22 @@ struct plt_open_args {
     /* Names the bytes of the child: equal ids mean equal bytes.  All zero when
      * the source gives no validator: then nothing may be kept of it. */
     uint8_t child_id[32];
+
+    /* ---- ABI 1.1 ---- */
+
+    /* For an archive: an open image of the same driver over the same child,
+     * which stays open longer than this one; what it knows of the members need
+     * not be found again.  NULL: there is none. */
+    void *beside;
 };
 
 enum plt_opened_flag { PLT_OPENED_FORWARD = 1, PLT_OPENED_REMOTE = 2 };
 
 struct plt_opened {
     uint32_t struct_size;
-    uint32_t flags; /* PLT_OPENED_*; become the PLT_CHILD_* of the layer above */
-    uint64_t size;  /* bytes, or PLT_SIZE_UNKNOWN */
+    uint32_t
+        flags;     /* PLT_OPENED_*; become the PLT_CHILD_* of the layer above */
+    uint64_t size; /* bytes, or PLT_SIZE_UNKNOWN */
 };
 
 enum plt_kind {
@@ -371,7 +441,8 @@ struct plt_driver {
                                     uint64_t *size, struct plt_error *err);
 
     /* Optional: write what this layer is into an open JSON object, in the field
-     * names of `qemu-img info --output=json` where it has them.  Does not wait. */
+     * names of `qemu-img info --output=json` where it has them.  Does not wait.
+     */
     void (*info)(void *image, struct plt_info *info);
 
     /* Optional, archives: emit every member in archive order.  May wait. */
@@ -392,7 +463,27 @@ struct plt_driver {
     enum plt_status (*revalidate)(void *image, struct plt_io *io,
                                   struct plt_error *err);
 
-    /* ABI 1.0 ends here.  Append below; never insert, reorder or retype. */
+    /* ---- ABI 1.1 ---- */
+
+    /* Optional: emit every internal snapshot, in the image's order.  One is
+     * opened as a disk by the option "snapshot" (id or name).  May wait. */
+    enum plt_status (*snapshots)(void *image, struct plt_io *io,
+                                 plt_snapshot_fn *emit, void *cookie,
+                                 struct plt_error *err);
+
+    /* Optional: compare all that the image says of itself; changes nothing.
+     * OK: it could be checked, whatever was found.  May wait, long. */
+    enum plt_status (*check)(void *image, struct plt_io *io,
+                             struct plt_check *check, struct plt_error *err);
+
+    /* Optional: extents of a persistent bitmap; PLT_EXTENT_DIRTY or 0.
+     * PLT_NOT_FOUND: there is none of that name.  May wait. */
+    enum plt_status (*dirty_extents)(void *image, struct plt_io *io,
+                                     const char *bitmap, uint64_t off,
+                                     uint64_t len, plt_extent_fn *emit,
+                                     void *cookie, struct plt_error *err);
+
+    /* ABI 1.1 ends here.  Append below; never insert, reorder or retype. */
 };
 
 #define PLT_EXPORT __attribute__((visibility("default")))

@@ -20,14 +20,18 @@ enum plt_extent_flag {
     PLT_EXTENT_ZERO = 1,       /* reads as zeros, certainly */
     PLT_EXTENT_HOLE = 2,       /* takes no space in this layer */
     PLT_EXTENT_COMPRESSED = 4, /* stored coded: no offset has the plain bytes */
-    PLT_EXTENT_MAPPED = 8      /* the bytes lie unchanged at child_off */
+    PLT_EXTENT_MAPPED = 8,     /* the bytes lie unchanged at child_off */
+    PLT_EXTENT_RESERVED = 16,  /* space is kept at child_off, and not read */
+    PLT_EXTENT_ABSENT = 32,    /* no image of the chain says anything of it */
+    PLT_EXTENT_DIRTY = 64      /* of a bitmap: changed since it was made */
 };
 
 struct plt_extent {
     uint64_t off, len;  /* bytes, in this layer */
     uint32_t flags;     /* PLT_EXTENT_*; 0: plain data */
     uint32_t depth;     /* 0: this layer; n: the n-th backing image below */
-    uint64_t child_off; /* with MAPPED: byte offset in the child */
+    uint64_t child_off; /* with MAPPED or RESERVED: byte offset in the child; at
+                           depth n, in the child of that image's layer */
 };
 
 /* Takes one extent (borrowed for the call).  False: stop, enough. */
