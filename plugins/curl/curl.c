@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The curl driver: a file on an HTTP server as a source.
  *
- * Opening is one request, for the first 128 KiB, which says the size, what pins
+ * Opening is one request, for the first 384 KiB, which says the size, what pins
  * the version, and whether ranges are honoured; what it brings is what probing
  * asks for next.  From then on every request carries the validator and every
  * answer is checked against it: this image is one version of the file for ever.
@@ -19,8 +19,6 @@ static void curl_close(void *image)
 
     if (ci->forward)
         ci->forward->close(ci->forward);
-    for (unsigned i = 0; i < ci->n_lanes; i++)
-        (void)curl_multi_cleanup(ci->lanes[i]);
     (void)pthread_mutex_destroy(&ci->lock);
     (void)pthread_mutex_destroy(&ci->forward_lock);
     free(ci->asked_url);
@@ -30,6 +28,41 @@ static void curl_close(void *image)
 }
 
 /* ---- The first request ---- */
+
+static size_t block_len(const struct curl_image *ci, uint64_t n)
+{
+    const uint64_t left = ci->size - n * CURL_BLOCK;
+    return left < CURL_BLOCK ? (size_t)left : CURL_BLOCK;
+}
+
+/* What the first request brought goes where what others bring goes, and lives
+ * as long as there is room; its first block is the image's own. */
+static void publish_head(struct curl_image *ci)
+{
+    for (size_t at = CURL_HEAD_KEPT; at < ci->head_len;) {
+        const size_t len = block_len(ci, at / CURL_BLOCK);
+        struct plt_block *block;
+        const enum plt_claim claim = ci->host->block_claim(
+            ci->host, at / CURL_BLOCK, len, false, &block);
+        if (claim == PLT_CLAIM_FILL && len <= ci->head_len - at) {
+            memcpy(block->data, ci->head + at, len);
+            ci->host->block_commit(ci->host, block);
+            ci->host->block_release(ci->host, block);
+        } else if (claim == PLT_CLAIM_FILL) {
+            const struct plt_error err = {.status = PLT_CANCELLED};
+            ci->host->block_abandon(ci->host, block, &err);
+        } else if (claim != PLT_CLAIM_FULL) {
+            ci->host->block_release(ci->host, block);
+        }
+        at += len;
+    }
+    if (ci->head_len <= CURL_HEAD_KEPT)
+        return;
+    ci->head_len = CURL_HEAD_KEPT;
+    uint8_t *const less = realloc(ci->head, CURL_HEAD_KEPT);
+    if (less)
+        ci->head = less;
+}
 
 struct first {
     struct curl_image *ci;
@@ -69,7 +102,7 @@ static enum plt_status first_try(struct curl_image *ci, struct first *f,
     f->easy = curl_make(ci, &f->answer, &headers, false);
     if (!f->easy)
         return plt_fail(err, PLT_NOMEM, "a request");
-    (void)curl_easy_setopt(f->easy, CURLOPT_RANGE, "0-131071");
+    (void)curl_easy_setopt(f->easy, CURLOPT_RANGE, CURL_HEAD_RANGE);
     (void)curl_easy_setopt(f->easy, CURLOPT_WRITEFUNCTION, on_head);
     (void)curl_easy_setopt(f->easy, CURLOPT_WRITEDATA, f);
     (void)curl_easy_setopt(f->easy, CURLOPT_ERRORBUFFER, why);
@@ -198,8 +231,14 @@ static enum plt_status curl_open(const struct plt_open_args *args, void **image,
     ci->asked_url = strdup(args->url);
     ci->url = strdup(args->url);
     ci->head = malloc(CURL_HEAD);
+    (void)snprintf(ci->site, sizeof(ci->site), "%.*s",
+                   (int)(strcspn(args->url, "/") + 2 +
+                         strcspn(args->url + strcspn(args->url, "/") + 2, "/")),
+                   args->url);
+    ci->pool = (struct curl_pool *)ci->host->shared(ci->host, curl_pool_make,
+                                                    curl_pool_destroy);
     enum plt_status st = PLT_OK;
-    if (!ci->asked_url || !ci->url || !ci->head)
+    if (!ci->asked_url || !ci->url || !ci->head || !ci->pool)
         st = plt_fail(err, PLT_NOMEM, "an image");
     if (st == PLT_OK)
         st = first_request(ci, args->io, err);
@@ -207,6 +246,8 @@ static enum plt_status curl_open(const struct plt_open_args *args, void **image,
         curl_close(ci);
         return st;
     }
+    if (ci->has_ranges)
+        publish_head(ci);
     out->size = ci->size;
     out->flags = PLT_OPENED_REMOTE | (ci->has_ranges ? 0 : PLT_OPENED_FORWARD);
     *image = ci;
@@ -214,12 +255,6 @@ static enum plt_status curl_open(const struct plt_open_args *args, void **image,
 }
 
 /* ---- Reading ---- */
-
-static size_t block_len(const struct curl_image *ci, uint64_t n)
-{
-    const uint64_t left = ci->size - n * CURL_BLOCK;
-    return left < CURL_BLOCK ? (size_t)left : CURL_BLOCK;
-}
 
 static int by_number(const void *a, const void *b)
 {

@@ -14,34 +14,6 @@ uint64_t curl_now_ns(void)
     return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 }
 
-CURLM *curl_lane_take(struct curl_image *ci)
-{
-    CURLM *lane = NULL;
-
-    (void)pthread_mutex_lock(&ci->lock);
-    if (ci->n_lanes)
-        lane = ci->lanes[--ci->n_lanes];
-    (void)pthread_mutex_unlock(&ci->lock);
-    if (!lane) {
-        lane = curl_multi_init();
-        if (lane)
-            (void)curl_multi_setopt(lane, CURLMOPT_MAXCONNECTS,
-                                    (long)CURL_PARALLEL);
-    }
-    return lane;
-}
-
-void curl_lane_give(struct curl_image *ci, CURLM *lane)
-{
-    (void)pthread_mutex_lock(&ci->lock);
-    const bool is_kept = ci->n_lanes < CURL_LANES;
-    if (is_kept)
-        ci->lanes[ci->n_lanes++] = lane;
-    (void)pthread_mutex_unlock(&ci->lock);
-    if (!is_kept)
-        (void)curl_multi_cleanup(lane);
-}
-
 static bool add_header(struct curl_slist **list, const char *text)
 {
     struct curl_slist *const grown = curl_slist_append(*list, text);

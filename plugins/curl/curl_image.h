@@ -2,11 +2,11 @@
 /* One open HTTP source: what the files of this driver share.
  *
  * A read drives its own transfers: it takes a *lane* (a libcurl multi handle
- * with its kept connections) from the image's pool, runs all its ranges on it
+ * with its kept connections) from the driver's pool, runs all its ranges on it
  * at the same time on the calling thread, and gives it back.  The caller waits
  * anyway; so there is no thread of ours to hand over to and wake up.
  *
- * Lock: `lock` guards url, lanes and head_*; `forward_lock` serialises the one
+ * Lock: `lock` guards url; `forward_lock` serialises the one
  * forward reader of an origin without ranges, and is held while it reads. */
 #ifndef CURL_IMAGE_H
 #define CURL_IMAGE_H
@@ -18,14 +18,17 @@
 #include <platter/driver.h>
 
 enum {
-    CURL_HEAD = 128 * 1024,   /* read at open, kept: what probing looks at */
-    CURL_BLOCK = 64 * 1024,   /* unit of the cache for small reads */
-    CURL_DIRECT = 256 * 1024, /* longer segments pass the cache by */
-    CURL_GAP = 64 * 1024,     /* ranges closer than this are one request: it is
-                                 cheaper to read over than to ask again */
-    CURL_PIECE = 4 << 20,     /* longer ranges are split, to be parallel */
-    CURL_PARALLEL = 8,        /* transfers of one read at a time */
-    CURL_LANES = 32,          /* kept lanes of an image */
+    /* Read at open, kept: what probing looks at, and the tables of a fresh
+     * qcow2 with its first cluster of data. */
+    CURL_HEAD = 384 * 1024,
+    CURL_HEAD_KEPT = 64 * 1024, /* ... in the image; the rest in the cache */
+    CURL_BLOCK = 64 * 1024,     /* unit of the cache for small reads */
+    CURL_DIRECT = 256 * 1024,   /* longer segments pass the cache by */
+    CURL_GAP = 64 * 1024, /* ranges closer than this are one request: it is
+                             cheaper to read over than to ask again */
+    CURL_PIECE = 4 << 20, /* longer ranges are split, to be parallel */
+    CURL_PARALLEL = 8,    /* transfers of one read at a time */
+    CURL_LANES = 48,      /* kept, of all images together */
     CURL_TRIES = 4,
     CURL_REDIRECTS = 5,
     CURL_MAX_HEADERS = 64 * 1024,
@@ -33,6 +36,7 @@ enum {
     CURL_CONNECT_MS = 10000
 };
 
+#define CURL_HEAD_RANGE "0-393215" /* CURL_HEAD bytes */
 #define CURL_TOTAL_UNKNOWN UINT64_MAX
 
 /* What the headers of one answer said. */
@@ -58,8 +62,8 @@ struct curl_image {
 
     pthread_mutex_t lock;
     char *url; /* where redirects led; new text on each change */
-    CURLM *lanes[CURL_LANES];
-    unsigned n_lanes;
+    struct curl_pool *pool;
+    char site[256]; /* scheme, host and port of asked_url */
 
     pthread_mutex_t forward_lock;
     struct plt_stream *forward;
@@ -96,8 +100,18 @@ CURL *curl_make(struct curl_image *ci, struct curl_answer *answer,
 enum plt_status curl_redirect(struct curl_image *ci,
                               const struct curl_answer *answer,
                               struct plt_error *err);
+/* ---- curl_pool.c ---- */
+
+/* Idle lanes of all images, with their connections.  Threads: any. */
+struct curl_pool;
+void *curl_pool_make(void);
+void curl_pool_destroy(void *pool);
+/* NULL: no memory.  One that was last used for the same site, when there is. */
 CURLM *curl_lane_take(struct curl_image *ci);
 void curl_lane_give(struct curl_image *ci, CURLM *lane);
+
+/* ---- curl_fetch.c, again ---- */
+
 /* Sleep before try n (1 is the first retry) unless there is no time. */
 bool curl_backoff(struct plt_io *io, unsigned n,
                   const struct curl_answer *answer);

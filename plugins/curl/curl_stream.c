@@ -166,6 +166,30 @@ static enum plt_status wait_some(struct curl_stream *s, struct plt_io *io,
     return PLT_OK;
 }
 
+/* Before the stream has begun: what the cache has of it is not fetched again.
+ */
+static bool take_cached(struct curl_stream *s, void *buf, size_t cap,
+                        size_t *got)
+{
+    struct curl_image *const ci = s->ci;
+    const uint64_t no = s->pos / CURL_BLOCK;
+    struct plt_block *block;
+
+    if (!ci->has_ranges || s->pos >= ci->size)
+        return false;
+    const uint64_t left = ci->size - no * CURL_BLOCK;
+    const size_t len = left < CURL_BLOCK ? (size_t)left : (size_t)CURL_BLOCK;
+    if (ci->host->block_claim(ci->host, no, len, true, &block) != PLT_CLAIM_HIT)
+        return false;
+    const size_t in = (size_t)(s->pos % CURL_BLOCK);
+    *got = len - in < cap ? len - in : cap;
+    memcpy(buf, block->data + in, *got);
+    ci->host->block_release(ci->host, block);
+    s->pos += *got;
+    s->is_over = s->pos == ci->size;
+    return true;
+}
+
 static enum plt_status stream_read(struct plt_stream *stream, struct plt_io *io,
                                    void *buf, size_t cap, size_t *got,
                                    struct plt_error *err)
@@ -182,6 +206,8 @@ static enum plt_status stream_read(struct plt_stream *stream, struct plt_io *io,
         s->is_over = s->pos == ci->size;
         return PLT_OK;
     }
+    if (!s->easy && !s->is_over && take_cached(s, buf, cap, got))
+        return PLT_OK;
     if (!s->easy && !s->is_over) {
         if (s->pos == ci->size) {
             s->is_over = true;
