@@ -29,6 +29,7 @@ enum {
 
 struct tar {
     struct plt_host *host;
+    struct tar *beside; /* the one that walks for us, or NULL */
     struct plt_child *child;
     struct tar_member member; /* the one that is open; name NULL: a listing */
     struct tar_map map;
@@ -259,6 +260,34 @@ static enum plt_status find_member(struct tar *t, struct plt_io *io,
     return pick(t, out, err);
 }
 
+/* The same, by name, in the list that another open image keeps.  *out is a copy
+ * without its texts. */
+static enum plt_status find_beside(struct tar *b, struct plt_io *io,
+                                   const char *name, struct tar_member *out,
+                                   struct plt_error *err)
+{
+    const struct tar_member *m = NULL;
+    enum plt_status st = PLT_OK;
+
+    (void)pthread_mutex_lock(&b->lock);
+    for (size_t i = 0; i < b->n_members && !m; i++)
+        if (same_name(b->members[i].name, name))
+            m = &b->members[i];
+    if (!m) {
+        st = find_member(b, io, name, &m, err);
+    } else {
+        m = linked(b, m);
+        if (!m)
+            st = plt_fail(err, PLT_NOT_FOUND, "%.100s is not a file", name);
+    }
+    if (st == PLT_OK) {
+        *out = *m;
+        out->name = out->link = NULL;
+    }
+    (void)pthread_mutex_unlock(&b->lock);
+    return st;
+}
+
 /* Read the member's headers again, this time for its map. */
 static enum plt_status enter(struct tar *t, struct plt_io *io,
                              const struct tar_member *m, struct plt_error *err)
@@ -298,8 +327,19 @@ static enum plt_status tar_open(const struct plt_open_args *args, void **image,
     (void)pthread_mutex_init(&t->lock, NULL);
     tar_walk_init(&t->walk, args->child, 0);
     out->size = 0;
+    if (PLT_HAS(args, beside) && args->beside)
+        t->beside = ((struct tar *)args->beside)->beside
+                        ? ((struct tar *)args->beside)->beside
+                        : (struct tar *)args->beside;
     if (!(args->flags & PLT_OPEN_LIST)) {
-        enum plt_status st = find_member(t, args->io, name, &m, err);
+        struct tar_member copy;
+        enum plt_status st;
+        if (t->beside && name) {
+            st = find_beside(t->beside, args->io, name, &copy, err);
+            m = &copy;
+        } else {
+            st = find_member(t, args->io, name, &m, err);
+        }
         if (st == PLT_OK)
             st = enter(t, args->io, m, err);
         if (st != PLT_OK) {
