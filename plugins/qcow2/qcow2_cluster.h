@@ -34,6 +34,7 @@ struct qcow2_block {
     uint8_t *own;
     enum plt_claim claim;
     size_t in; /* packed: where its bytes lie in the scratch memory */
+    enum plt_status decoded;
 };
 
 struct qcow2_set {

@@ -246,20 +246,51 @@ static void batch_release(struct qcow2 *q, struct batch *t)
     free(t->order);
 }
 
-static enum plt_status decode(const struct qcow2 *q, const struct batch *t,
-                              struct qcow2_decoder *d,
-                              const struct qcow2_block *b,
-                              struct plt_error *err)
+/* Decoding, in several jobs: the i-th takes every n-th compressed block. */
+enum { MAX_JOBS = 8 };
+
+struct decoding {
+    const struct qcow2 *q;
+    const struct batch *batch;
+    size_t n; /* jobs */
+};
+
+static void decode_some(void *cookie, size_t i)
 {
-    if (!b->is_packed)
+    const struct decoding *const d = (const struct decoding *)cookie;
+    const struct batch *const t = d->batch;
+    struct qcow2_decoder decoder = {.deflate = NULL};
+
+    for (; i < t->n_order; i += d->n) {
+        struct qcow2_block *const b = t->order[i];
+        b->decoded =
+            qcow2_decode(&decoder, d->q->header.compression == QCOW2_ZSTD,
+                         t->scratch + b->in, b->stored, target(b), b->len);
+    }
+    qcow2_decoder_release(&decoder);
+}
+
+static void decode_all(const struct qcow2 *q, const struct batch *t)
+{
+    struct decoding d = {.q = q, .batch = t, .n = t->n_order};
+
+    if (d.n > MAX_JOBS)
+        d.n = MAX_JOBS;
+    if (d.n > 1 && PLT_HAS(q->host, each))
+        q->host->each(q->host, d.n, decode_some, &d);
+    else
+        for (size_t i = 0; i < d.n; i++)
+            decode_some(&d, i);
+}
+
+/* How the decoding of a block ended. */
+static enum plt_status decoded(const struct qcow2_block *b,
+                               struct plt_error *err)
+{
+    if (!b->is_packed || b->decoded == PLT_OK)
         return PLT_OK;
-    const enum plt_status st =
-        qcow2_decode(d, q->header.compression == QCOW2_ZSTD, t->scratch + b->in,
-                     b->stored, target(b), b->len);
-    if (st == PLT_OK)
-        return st;
-    if (st == PLT_NOMEM)
-        return plt_fail(err, st, "a decoder of clusters");
+    if (b->decoded == PLT_NOMEM)
+        return plt_fail(err, PLT_NOMEM, "a decoder of clusters");
     return plt_fail_at(err, PLT_CORRUPT, b->host,
                        "compressed cluster %llu does not decode to a cluster",
                        (unsigned long long)(b->key & ~qcow2_key(15, 0)));
@@ -272,7 +303,6 @@ static enum plt_status fill_all(struct qcow2 *q, struct plt_io *io,
                                 const struct plt_seg *plain, size_t n,
                                 struct plt_error *err)
 {
-    struct qcow2_decoder decoder = {.deflate = NULL};
     struct plt_error why = {.status = PLT_OK};
     struct batch t;
     enum plt_status st = batch_init(q, &t, set, plain, n, &why);
@@ -280,12 +310,14 @@ static enum plt_status fill_all(struct qcow2 *q, struct plt_io *io,
     if (st == PLT_OK && t.n_segs)
         st = q->child->read(q->child, io, t.segs, t.n_segs, &why);
     const bool is_read = st == PLT_OK;
+    if (is_read)
+        decode_all(q, &t);
     for (size_t i = 0; i < set->n; i++) {
         struct qcow2_block *const b = &set->v[i];
         struct plt_error bad;
         if (!is_mine(b))
             continue;
-        enum plt_status b_st = is_read ? decode(q, &t, &decoder, b, &bad) : st;
+        enum plt_status b_st = is_read ? decoded(b, &bad) : st;
         if (!is_read)
             bad = why;
         if (b_st == PLT_OK) {
@@ -303,7 +335,6 @@ static enum plt_status fill_all(struct qcow2 *q, struct plt_io *io,
             why = bad;
         }
     }
-    qcow2_decoder_release(&decoder);
     batch_release(q, &t);
     if (st != PLT_OK)
         *err = why;

@@ -6,9 +6,14 @@
 
 #include <platter/bytes.h>
 
-enum { EXT_END = 0 };
-static const uint32_t ext_backing_format = 0xe2792aca;
-static const uint32_t ext_feature_names = 0x6803f857;
+enum extension {
+    EXT_END = 0,
+    EXT_BITMAPS = 0x23852875,
+    EXT_DATA_FILE = 0x44415441,
+    EXT_LUKS = 0x0537be77,
+    EXT_FEATURE_NAMES = 0x6803f857
+};
+static const uint32_t ext_backing_format = 0xe2792aca; /* no int */
 
 /* "Feature name table": entries of 48 bytes, type, bit, name. */
 static void feature_name(const uint8_t *table, size_t len, unsigned bit,
@@ -21,6 +26,71 @@ static void feature_name(const uint8_t *table, size_t len, unsigned bit,
         }
     }
     (void)snprintf(out, 47, "incompatible bit %u", bit);
+}
+
+/* A name that fills its extension, without a NUL. */
+static enum plt_status take_name(const uint8_t *data, size_t len, char *out,
+                                 size_t cap, const char *what,
+                                 struct plt_error *err)
+{
+    if (len >= cap || memchr(data, 0, len))
+        return plt_fail(err, PLT_CORRUPT, "%s of %zu bytes", what, len);
+    memcpy(out, data, len);
+    out[len] = '\0';
+    return PLT_OK;
+}
+
+/* "Bitmaps extension".  An image that was written by something that knows
+ * nothing of bitmaps has lost the autoclear bit: then nothing of it is true. */
+static enum plt_status take_bitmaps(struct qcow2_header *h, struct plt_cur c,
+                                    struct plt_error *err)
+{
+    const uint32_t n = plt_cur_be32(&c);
+    (void)plt_cur_be32(&c); /* reserved */
+    const uint64_t len = plt_cur_be64(&c), off = plt_cur_be64(&c);
+
+    if (!(h->autoclear & QCOW2_BITMAPS))
+        return PLT_OK;
+    if (c.bad || !n || n > QCOW2_MAX_BITMAPS || !len ||
+        len > QCOW2_MAX_DIRECTORY ||
+        off & ((UINT64_C(1) << h->cluster_bits) - 1))
+        return plt_fail(err, PLT_CORRUPT,
+                        "directory of %u bitmaps in %llu bytes", n,
+                        (unsigned long long)len);
+    h->n_bitmaps = n;
+    h->bitmaps_len = len;
+    h->bitmaps_off = off;
+    return PLT_OK;
+}
+
+static enum plt_status take_extension(struct qcow2_header *h, uint32_t type,
+                                      const uint8_t *data, uint32_t len,
+                                      struct plt_error *err)
+{
+    struct plt_cur c = plt_cur_init(data, len);
+
+    if (type == ext_backing_format)
+        return take_name(data, len, h->backing_format,
+                         sizeof(h->backing_format), "backing format name", err);
+    switch (type) {
+    case EXT_DATA_FILE:
+        return take_name(data, len, h->data_file, sizeof(h->data_file),
+                         "data file name", err);
+    case EXT_BITMAPS:
+        return take_bitmaps(h, c, err);
+    case EXT_LUKS:
+        h->luks_off = plt_cur_be64(&c);
+        h->luks_len = plt_cur_be64(&c);
+        return c.bad ? plt_fail(err, PLT_CORRUPT, "LUKS extension of %u bytes",
+                                len)
+                     : PLT_OK;
+    case EXT_FEATURE_NAMES:
+        return PLT_OK;
+    default:
+        if (h->n_unknown < QCOW2_MAX_UNKNOWN)
+            h->unknown[h->n_unknown++] = (struct qcow2_unknown){type, len};
+        return PLT_OK;
+    }
 }
 
 /* "Header extensions".  names: the feature table, when there is one. */
@@ -40,16 +110,13 @@ static enum plt_status parse_extensions(struct qcow2_header *h,
         if (!data)
             return plt_fail(err, PLT_CORRUPT,
                             "header extension %#x of %u bytes", type, len);
-        if (type == ext_backing_format) {
-            if (len >= sizeof(h->backing_format))
-                return plt_fail(err, PLT_CORRUPT,
-                                "backing format name of %u bytes", len);
-            memcpy(h->backing_format, data, len);
-            h->backing_format[len] = '\0';
-        } else if (type == ext_feature_names) {
+        if (type == EXT_FEATURE_NAMES) {
             *names = data;
             *n_names = len;
         }
+        const enum plt_status st = take_extension(h, type, data, len, err);
+        if (st != PLT_OK)
+            return st;
         const size_t pad = (8 - len % 8) % 8;
         if (pad && plt_cur_left(c) >= pad)
             (void)plt_cur_take(c, pad);
@@ -65,14 +132,11 @@ static enum plt_status check_features(const struct qcow2_header *h,
                            QCOW2_COMPRESSION | QCOW2_EXTENDED_L2;
     char name[47];
 
-    if (h->crypt)
-        return plt_fail(err, PLT_UNSUPPORTED, "encrypted (%s), not read yet",
-                        h->crypt == 1   ? "AES"
-                        : h->crypt == 2 ? "LUKS"
-                                        : "unknown method");
-    if (h->incompatible & QCOW2_DATA_FILE)
-        return plt_fail(err, PLT_UNSUPPORTED,
-                        "external data file, not read yet");
+    if (h->crypt > QCOW2_LUKS)
+        return plt_fail(err, PLT_UNSUPPORTED, "encryption method %u", h->crypt);
+    if (h->crypt == QCOW2_LUKS && !h->luks_len)
+        return plt_fail(err, PLT_CORRUPT,
+                        "encrypted (LUKS), but no header extension says where");
     for (unsigned bit = 0; bit < 64; bit++) {
         if (h->incompatible & ~known & UINT64_C(1) << bit) {
             feature_name(names, n_names, bit, name);
@@ -92,7 +156,6 @@ static enum plt_status check_features(const struct qcow2_header *h,
 
 /* The tables that the header names, and the size of the disk against them. */
 static enum plt_status check_tables(const struct qcow2_header *h,
-                                    uint64_t ref_off, uint32_t ref_clusters,
                                     uint64_t child_size, struct plt_error *err)
 {
     const uint64_t cluster = UINT64_C(1) << h->cluster_bits;
@@ -119,15 +182,23 @@ static enum plt_status check_tables(const struct qcow2_header *h,
         child_size == PLT_SIZE_UNKNOWN ? PLT_SIZE_MAX : child_size;
     if (!plt_span_ok(h->l1_off, (uint64_t)h->l1_count * 8, limit))
         return plt_fail(err, PLT_CORRUPT, "L1 table outside the file");
-    /* Not read, but an image without one is none to QEMU either. */
-    const uint64_t ref_bytes = (uint64_t)ref_clusters << h->cluster_bits;
-    if (!ref_bytes || ref_bytes > QCOW2_MAX_REFTABLE || ref_off % cluster ||
-        !plt_span_ok(ref_off, ref_bytes, limit))
+    /* Reading needs none, but an image without one is none to QEMU either. */
+    const uint64_t ref_bytes = (uint64_t)h->refcounts_len << h->cluster_bits;
+    if (!ref_bytes || ref_bytes > QCOW2_MAX_REFTABLE ||
+        h->refcounts_off % cluster ||
+        !plt_span_ok(h->refcounts_off, ref_bytes, limit))
         return plt_fail(err, PLT_CORRUPT,
-                        "refcount table of %u clusters at %#llx", ref_clusters,
-                        (unsigned long long)ref_off);
-    if (h->n_snapshots > QCOW2_MAX_SNAPSHOTS)
-        return plt_fail(err, PLT_CORRUPT, "%u snapshots", h->n_snapshots);
+                        "refcount table of %u clusters at %#llx",
+                        h->refcounts_len, (unsigned long long)h->refcounts_off);
+    if (h->n_snapshots > QCOW2_MAX_SNAPSHOTS ||
+        (h->n_snapshots &&
+         (h->snapshots_off % cluster || h->snapshots_off >= limit)))
+        return plt_fail(err, PLT_CORRUPT, "%u snapshots at %#llx",
+                        h->n_snapshots, (unsigned long long)h->snapshots_off);
+    if (h->n_bitmaps && !plt_span_ok(h->bitmaps_off, h->bitmaps_len, limit))
+        return plt_fail(err, PLT_CORRUPT, "bitmap directory outside the file");
+    if (h->luks_len && !plt_span_ok(h->luks_off, h->luks_len, limit))
+        return plt_fail(err, PLT_CORRUPT, "LUKS header outside the file");
     return PLT_OK;
 }
 
@@ -150,10 +221,10 @@ enum plt_status qcow2_header_parse(struct qcow2_header *h, const uint8_t *buf,
     h->crypt = plt_cur_be32(&c);
     h->l1_count = plt_cur_be32(&c);
     h->l1_off = plt_cur_be64(&c);
-    const uint64_t ref_off = plt_cur_be64(&c);
-    const uint32_t ref_clusters = plt_cur_be32(&c);
+    h->refcounts_off = plt_cur_be64(&c);
+    h->refcounts_len = plt_cur_be32(&c);
     h->n_snapshots = plt_cur_be32(&c);
-    (void)plt_cur_be64(&c); /* where they are listed: not read */
+    h->snapshots_off = plt_cur_be64(&c);
     if (c.bad || magic != 0x514649fb)
         return plt_fail(err, PLT_CORRUPT, "no qcow2 header");
     if (h->version != 2 && h->version != 3)
@@ -205,5 +276,5 @@ enum plt_status qcow2_header_parse(struct qcow2_header *h, const uint8_t *buf,
     const enum plt_status st = check_features(h, names, n_names, err);
     if (st != PLT_OK)
         return st;
-    return check_tables(h, ref_off, ref_clusters, child_size, err);
+    return check_tables(h, child_size, err);
 }

@@ -14,6 +14,7 @@ enum { SUBCLUSTERS = 32 };
 
 static const uint64_t off_mask = UINT64_C(0x00fffffffffffe00);
 static const uint64_t flag_packed = UINT64_C(1) << 62;
+static const uint64_t flag_copied = UINT64_C(1) << 63;
 static const uint64_t flag_zero = 1;
 
 /* ---- Tables ---- */
@@ -21,14 +22,14 @@ static const uint64_t flag_zero = 1;
 /* The slice of an L1 table too large to be kept, with entry `no`. */
 static struct qcow2_block l1_slice(const struct qcow2 *q, uint64_t no)
 {
-    const uint64_t all = (uint64_t)q->header.l1_count * 8;
+    const uint64_t all = (uint64_t)q->l1_count * 8;
     const uint64_t at = no * 8 / QCOW2_SLICE * QCOW2_SLICE;
     const uint64_t len = all - at < QCOW2_SLICE ? all - at : QCOW2_SLICE;
 
     return (struct qcow2_block){
         .key = qcow2_key(QCOW2_OF_L1, no * 8 / QCOW2_SLICE),
         .len = (size_t)len,
-        .host = q->header.l1_off + at,
+        .host = q->l1_off + at,
         .stored = (size_t)len};
 }
 
@@ -52,13 +53,14 @@ static struct qcow2_block l2_slice(const struct qcow2 *q, uint64_t table,
                                 .stored = (size_t)q->slice};
 }
 
-/* The L2 table that L1 entry `no` names; *table is 0 when there is none. */
+/* The L2 table that L1 entry `no` names; *table is 0 when there is none.  The
+ * L1 of a snapshot may be shorter than the disk. */
 static enum plt_status l2_table(const struct qcow2 *q,
                                 const struct qcow2_set *l1, uint64_t no,
                                 uint64_t limit, uint64_t *table,
                                 struct plt_error *err)
 {
-    *table = l1_entry(q, l1, no) & off_mask;
+    *table = no < q->l1_count ? l1_entry(q, l1, no) & off_mask : 0;
     if (*table & (q->cluster - 1) ||
         (*table && !plt_span_ok(*table, q->cluster, limit)))
         return plt_fail_at(err, PLT_CORRUPT, *table,
@@ -80,10 +82,11 @@ static enum plt_status fetch_l1(struct qcow2 *q, struct plt_io *io,
     const unsigned bits = q->header.cluster_bits;
 
     for (size_t i = 0; i < n; i++) {
-        const uint64_t last =
-            ((segs[i].off + segs[i].len - 1) >> bits) / per_l2;
-        uint64_t no = (segs[i].off >> bits) / per_l2;
-        for (no -= no % (QCOW2_SLICE / 8); no <= last; no += QCOW2_SLICE / 8) {
+        const uint64_t off = q->base + segs[i].off;
+        const uint64_t last = ((off + segs[i].len - 1) >> bits) / per_l2;
+        uint64_t no = (off >> bits) / per_l2;
+        for (no -= no % (QCOW2_SLICE / 8); no <= last && no < q->l1_count;
+             no += QCOW2_SLICE / 8) {
             const struct qcow2_block want = l1_slice(q, no);
             if (!qcow2_set_add(l1, &want)) {
                 qcow2_set_release(q, l1);
@@ -104,9 +107,10 @@ static enum plt_status fetch_l2(struct qcow2 *q, struct plt_io *io,
     enum plt_status st = PLT_OK;
 
     for (size_t i = 0; i < n && st == PLT_OK; i++) {
-        const uint64_t last = (segs[i].off + segs[i].len - 1) / q->slice_span;
-        uint64_t no = segs[i].off / q->slice_span;
-        while (no <= last && st == PLT_OK) {
+        const uint64_t off = q->base + segs[i].off;
+        const uint64_t last = (off + segs[i].len - 1) / q->slice_span;
+        uint64_t no = off / q->slice_span;
+        while (no <= last && no / per_table < q->l1_count && st == PLT_OK) {
             uint64_t table = 0;
             st = l2_table(q, &t->l1, no / per_table, limit, &table, err);
             if (st != PLT_OK)
@@ -156,15 +160,19 @@ void qcow2_tables_release(struct qcow2 *q, struct qcow2_tables *tables)
 
 /* "Compressed Clusters Descriptor" */
 static enum plt_status map_packed(const struct qcow2 *q, uint64_t entry,
-                                  uint64_t limit, struct qcow2_piece *p,
-                                  struct plt_error *err)
+                                  struct qcow2_piece *p, struct plt_error *err)
 {
+    const uint64_t limit = atomic_load(&q->child_size);
     const unsigned bits = q->header.cluster_bits;
     const unsigned x = 62 - (bits - 8);
     const uint64_t sectors =
         (entry >> x & ((UINT64_C(1) << (bits - 8)) - 1)) + 1;
 
     p->kind = QCOW2_PACKED;
+    if (q->has_data_file)
+        return plt_fail(err, PLT_CORRUPT,
+                        "compressed cluster %llu beside an external data file",
+                        (unsigned long long)p->guest);
     p->host = entry & ((UINT64_C(1) << x) - 1);
     if (p->host >= limit)
         return plt_fail_at(err, PLT_CORRUPT, p->host,
@@ -200,8 +208,10 @@ static enum plt_status map_entry(const struct qcow2 *q, const uint8_t *raw,
 
     *p = (struct qcow2_piece){.guest = guest, .len = q->cluster - in};
     if (entry & flag_packed)
-        return map_packed(q, entry, limit, p, err);
+        return map_packed(q, entry, p, err);
     const uint64_t host = entry & off_mask;
+    /* Offset 0 of an external data file is as good as any other. */
+    const bool has_host = host || (q->has_data_file && entry & flag_copied);
     if (host & (q->cluster - 1))
         return plt_fail_at(err, PLT_CORRUPT, host,
                            "cluster %llu is not aligned", no);
@@ -210,8 +220,8 @@ static enum plt_status map_entry(const struct qcow2 *q, const uint8_t *raw,
         const uint64_t size = q->cluster / SUBCLUSTERS;
         uint64_t sub = in / size;
         enum qcow2_kind next;
-        is_good = sub_kind(bitmap, host != 0, sub, &p->kind);
-        while (++sub < SUBCLUSTERS && sub_kind(bitmap, host != 0, sub, &next) &&
+        is_good = sub_kind(bitmap, has_host, sub, &p->kind);
+        while (++sub < SUBCLUSTERS && sub_kind(bitmap, has_host, sub, &next) &&
                next == p->kind)
             continue;
         p->len = sub * size - in;
@@ -219,24 +229,24 @@ static enum plt_status map_entry(const struct qcow2 *q, const uint8_t *raw,
         p->kind = QCOW2_ZERO;
         is_good = q->header.version >= 3;
     } else {
-        p->kind = host ? QCOW2_DATA : QCOW2_UNALLOCATED;
+        p->kind = has_host ? QCOW2_DATA : QCOW2_UNALLOCATED;
     }
     if (!is_good)
         return plt_fail(err, PLT_CORRUPT, "flags of cluster %llu", no);
-    if (p->kind != QCOW2_DATA)
-        return PLT_OK;
+    p->has_host = has_host;
+    p->host = host + in;
     /* A last cluster that was never written to its end may be short. */
-    if (host >= limit)
+    if (p->kind == QCOW2_DATA && host >= limit)
         return plt_fail_at(err, PLT_CORRUPT, host,
                            "cluster %llu lies past the end", no);
-    p->host = host + in;
     return PLT_OK;
 }
 
 static bool goes_on(const struct qcow2_piece *a, const struct qcow2_piece *b)
 {
     return a->kind == b->kind && a->kind != QCOW2_PACKED &&
-           (a->kind != QCOW2_DATA || b->host == a->host + a->len);
+           a->has_host == b->has_host &&
+           (!a->has_host || b->host == a->host + a->len);
 }
 
 enum plt_status qcow2_map(const struct qcow2 *q,
@@ -251,13 +261,15 @@ enum plt_status qcow2_map(const struct qcow2 *q,
     const uint64_t guest = off >> bits;
     uint64_t i = guest % per_slice, table = 0;
 
-    enum plt_status st =
-        l2_table(q, &tables->l1, slice_no / per_table, limit, &table, err);
+    enum plt_status st = l2_table(q, &tables->l1, slice_no / per_table,
+                                  atomic_load(&q->child_size), &table, err);
     if (st != PLT_OK)
         return st;
     if (!table) {
         const uint64_t span = q->slice_span * per_table;
-        const uint64_t rest = span - off % span;
+        /* Behind the L1 table's end nothing follows. */
+        const uint64_t rest =
+            slice_no / per_table < q->l1_count ? span - off % span : len;
         *piece = (struct qcow2_piece){.kind = QCOW2_UNALLOCATED,
                                       .len = rest < len ? rest : len};
         return PLT_OK;

@@ -118,9 +118,56 @@ static void fuzz_image(struct memhost *h, void *image, uint64_t size)
     free(part);
 }
 
+static bool fuzz_snapshot(void *cookie, const struct plt_snapshot *s)
+{
+    char *const first = (char *)cookie;
+
+    FUZZ_MUST(s->id && s->name);
+    if (!first[0])
+        (void)snprintf(first, 64, "snapshot=%.40s", s->id);
+    return true;
+}
+
+static bool fuzz_dirty(void *cookie, const struct plt_extent *e)
+{
+    uint64_t *const next = (uint64_t *)cookie;
+
+    FUZZ_MUST(e->len > 0 && e->off <= *next && e->off + e->len > *next);
+    FUZZ_MUST(!(e->flags & ~(uint32_t)PLT_EXTENT_DIRTY));
+    *next = e->off + e->len;
+    return true;
+}
+
+/* What it says of itself; snapshot: "snapshot=ID" of the first, or "". */
+static void fuzz_describe(void *image, uint64_t size, char snapshot[64])
+{
+    struct plt_error err = {0};
+    struct plt_check check = {.struct_size = (uint32_t)sizeof(check)};
+    struct plt_io io;
+    uint64_t next = 0;
+
+    memhost_io_init(&io, 0, FUZZ_DEADLINE_MS);
+    snapshot[0] = '\0';
+    if (platter_driver.snapshots)
+        (void)platter_driver.snapshots(image, &io, fuzz_snapshot, snapshot,
+                                       &err);
+    if (platter_driver.check) {
+        const enum plt_status st =
+            platter_driver.check(image, &io, &check, &err);
+        FUZZ_MUST(st != PLT_TIMEOUT && st != PLT_BUG);
+    }
+    if (platter_driver.dirty_extents && size != PLT_SIZE_UNKNOWN && size)
+        (void)platter_driver.dirty_extents(image, &io, "b", 0,
+                                           size < 1 << 30 ? size : 1 << 30,
+                                           fuzz_dirty, &next, &err);
+}
+
 static inline void fuzz_drive(const uint8_t *data, size_t size,
                               const char *state_dir)
 {
+    static const char *const secrets[] = {"geheim"};
+    char snapshot[64] = "";
+
     struct memchild child;
     struct plt_error err = {0};
     struct plt_opened opened;
@@ -128,8 +175,16 @@ static inline void fuzz_drive(const uint8_t *data, size_t size,
     struct memhost *const h = memhost_new(FUZZ_CACHE, state_dir);
 
     memchild_init(&child, data, size);
+    memhost_set_secrets(h, secrets, 1);
     if (memhost_open(h, &platter_driver, &child.child, 0, &image, &opened, &err,
                      (const char *)NULL) == PLT_OK) {
+        fuzz_image(h, image, opened.size);
+        fuzz_describe(image, opened.size, snapshot);
+        platter_driver.close(image);
+    }
+    if (snapshot[0] &&
+        memhost_open(h, &platter_driver, &child.child, 0, &image, &opened, &err,
+                     snapshot, (const char *)NULL) == PLT_OK) {
         fuzz_image(h, image, opened.size);
         platter_driver.close(image);
     }

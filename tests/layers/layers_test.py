@@ -32,7 +32,7 @@ NO_ABI = {"core/util", "core/sched"}
 PLUGIN = {
     "curl": ["curl/"],
     "gzip": ["zlib.h", "libdeflate.h", "isa-l/", "isa-l.h"],
-    "qcow2": ["zlib.h", "zstd.h", "libdeflate.h"],
+    "qcow2": ["zlib.h", "zstd.h", "libdeflate.h", "openssl/"],
     "vmdk": ["zlib.h", "libdeflate.h"],
 }
 
