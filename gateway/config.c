@@ -16,6 +16,7 @@ static const char usage_text[] =
     "\n"
     "  --origin NAME=BASE      an http(s) URL prefix or a folder (repeat)\n"
     "  --listen ADDR:PORT      default 127.0.0.1:8080 (repeat)\n"
+    "  --secret NAME=FILE      a key for encrypted images (repeat)\n"
     "  --config FILE           JSON, the same names; flags are added to it\n"
     "  --state DIR             keep indexes between runs\n"
     "  --plugin-path DIRS      further folders with drivers\n"
@@ -78,6 +79,18 @@ static int add_origin(struct config *c, const char *text)
     char *const name = strndup(text, (size_t)(eq - text));
     const int r =
         name ? add_named(c->origins, &c->n_origins, name, eq + 1, NULL) : 2;
+    free(name);
+    return r;
+}
+
+static int add_secret(struct config *c, const char *text)
+{
+    const char *const eq = strchr(text, '=');
+    if (!eq || eq == text || !eq[1])
+        return bad("--secret takes NAME=FILE", text);
+    char *const name = strndup(text, (size_t)(eq - text));
+    const int r =
+        name ? add_named(c->secrets, &c->n_secrets, name, eq + 1, NULL) : 2;
     free(name);
     return r;
 }
@@ -171,6 +184,24 @@ static int take_origins(struct config *c, const char *file, json_t *map)
     return r;
 }
 
+static int take_secrets(struct config *c, const char *file, json_t *map)
+{
+    const char *name;
+    json_t *row;
+    int r = 0;
+
+    json_object_foreach(map, name, row)
+    {
+        const char *const path =
+            json_string_value(json_object_get(row, "file"));
+        if (path && json_object_size(row) == 1)
+            r |= add_named(c->secrets, &c->n_secrets, name, path, NULL);
+        else
+            r |= file_mistake(file, name, "a secret has file, and no more");
+    }
+    return r;
+}
+
 /* RFC 3986 unreserved stays, the rest is encoded; "key=value&" onto text. */
 static void add_selector(char *text, size_t cap, const char *key,
                          const char *value)
@@ -245,8 +276,8 @@ static int take_file(struct config *c, const char *file)
             r |= take_origins(c, file, value);
         } else if (strcmp(key, "images") == 0 && json_is_object(value)) {
             r |= take_images(c, file, value);
-        } else if (strcmp(key, "secrets") == 0) {
-            r |= file_mistake(file, key, "secrets are not supported yet");
+        } else if (strcmp(key, "secrets") == 0 && json_is_object(value)) {
+            r |= take_secrets(c, file, value);
         } else if (json_is_string(value)) {
             r |= set(c, key, json_string_value(value));
         } else if (json_is_integer(value)) {
@@ -268,6 +299,7 @@ int config_parse(struct config *c, int argc, char **argv)
     static const struct option options[] = {
         {"origin", required_argument, NULL, 'o'},
         {"listen", required_argument, NULL, 'l'},
+        {"secret", required_argument, NULL, 's'},
         {"config", required_argument, NULL, 'c'},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'v'},
@@ -306,6 +338,9 @@ int config_parse(struct config *c, int argc, char **argv)
         case 'l':
             r |= add_listen(c, optarg);
             break;
+        case 's':
+            r |= add_secret(c, optarg);
+            break;
         case 'c':
             r |= take_file(c, optarg);
             break;
@@ -341,6 +376,10 @@ void config_release(struct config *c)
         free(c->images[i].name);
         free(c->images[i].value);
         free(c->images[i].selectors);
+    }
+    for (size_t i = 0; i < c->n_secrets; i++) {
+        free(c->secrets[i].name);
+        free(c->secrets[i].value);
     }
     free(c->state_dir);
     free(c->plugin_path);

@@ -19,8 +19,9 @@ struct config_named {
 struct config {
     char *listen[CONFIG_MAX_LISTEN];
     size_t n_listen;
-    struct config_named origins[CONFIG_MAX_NAMED], images[CONFIG_MAX_NAMED];
-    size_t n_origins, n_images;
+    struct config_named origins[CONFIG_MAX_NAMED], images[CONFIG_MAX_NAMED],
+        secrets[CONFIG_MAX_NAMED]; /* secrets: value is a file's path */
+    size_t n_origins, n_images, n_secrets;
     char *state_dir, *plugin_path, *pid_file;
     uint64_t cache_bytes;
     unsigned deadline_s, workers, max_waiting, drain_s, max_open;

@@ -26,7 +26,10 @@ enum request_kind {
     KIND_NONE,
     KIND_DISK, /* /disk and /raw */
     KIND_INFO,
-    KIND_MEMBERS
+    KIND_MEMBERS,
+    KIND_EXTENTS,
+    KIND_SNAPSHOTS,
+    KIND_CHECK
 };
 
 struct request {

@@ -34,6 +34,9 @@ static const struct route {
     {"/raw/", KIND_DISK, "", handle_disk},
     {"/v1/info/", KIND_INFO, NULL, handle_image_json},
     {"/v1/members/", KIND_MEMBERS, NULL, handle_image_json},
+    {"/v1/extents/", KIND_EXTENTS, NULL, handle_image_json},
+    {"/v1/snapshots/", KIND_SNAPSHOTS, NULL, handle_image_json},
+    {"/v1/check/", KIND_CHECK, NULL, handle_image_json},
     {"/v1/origins", KIND_NONE, NULL, handle_origins},
     {"/v1/images", KIND_NONE, NULL, handle_images},
     {"/healthz", KIND_NONE, NULL, handle_health},
@@ -67,8 +70,11 @@ static enum MHD_Result handle_options(struct request *r)
 static enum plt_status parse_reference(struct request *r,
                                        const struct route *route)
 {
+    static const char *const of_extents[] = {"start", "length", "context",
+                                             "format", NULL};
     enum plt_status st = reference_parse(
-        &r->reference, r->path + strlen(route->path), r->query, NULL, &r->err);
+        &r->reference, r->path + strlen(route->path), r->query,
+        route->kind == KIND_EXTENTS ? of_extents : NULL, &r->err);
     if (st == PLT_OK && route->layers) {
         free(r->reference.layers);
         r->reference.layers = strdup(route->layers);
@@ -280,6 +286,9 @@ static bool configure(struct server *s)
     for (size_t i = 0; i < c->n_origins && st == PLT_OK; i++)
         st = images_add_origin(s->images, c->origins[i].name,
                                c->origins[i].value, &err);
+    for (size_t i = 0; i < c->n_secrets && st == PLT_OK; i++)
+        st = images_add_secret(s->images, c->secrets[i].name,
+                               c->secrets[i].value, &err);
     for (size_t i = 0; i < c->n_images && st == PLT_OK; i++)
         st = images_add_image(s->images, c->images[i].name, c->images[i].value,
                               c->images[i].selectors, &err);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cache/cache.h"
@@ -20,13 +21,18 @@
 #include "util/log.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_CHOICE = 3 };
-enum { PIECE = 1 << 20, PROGRESS_AFTER_S = 2 };
+enum { EXIT_CORRUPT = 2, EXIT_LEAKS = 3 }; /* of check */
+enum { PIECE = 1 << 20, PROGRESS_AFTER_S = 2, MAX_SECRET_FILES = 16 };
 
 struct options {
     const char *plugin_path, *state_dir, *format;
     struct reference selectors; /* borrowed texts */
     uint64_t offset, length, cache;
-    bool has_length, is_json, is_forced, is_verbose;
+    bool has_length, is_json, is_forced, is_verbose, is_vm_state;
+    const char *context;
+    const char *secret_files[MAX_SECRET_FILES]; /* NAME=FILE */
+    size_t n_secret_files;
+    char secret_names[MAX_SECRET_FILES * 64]; /* all of them, with commas */
 };
 
 static const char usage_text[] =
@@ -34,14 +40,22 @@ static const char usage_text[] =
     "\n"
     "  info SPEC      what the image is: layers, sizes, format\n"
     "  read SPEC      bytes of the guest disk to standard output\n"
+    "  map SPEC       where data, zeros and holes lie\n"
     "  members SPEC   the files of an archive\n"
+    "  snapshots SPEC the snapshots inside an image\n"
+    "  check SPEC     are the image's own tables sound\n"
     "  plugins        the drivers that are loaded\n"
     "\n"
     "SPEC is a path, a URL, or a stack, guest side first:\n"
     "  qcow2:tar{member=box.img}:gzip:https://host/x.box\n"
     "\n"
     "  --json, --output=json|human   print JSON\n"
-    "  --offset N, --length N        (read) bytes, with suffixes k M G T\n"
+    "  --offset N, --length N        (read, map) bytes, with suffixes k M G T\n"
+    "  --snapshot ID|NAME            the disk of an internal snapshot\n"
+    "  --vmstate                     (read) the snapshot's VM state instead\n"
+    "  --context dirty:NAME          (map) a persistent bitmap\n"
+    "  --secret-file NAME=FILE       a key of an encrypted image (repeat)\n"
+    "  --secret NAME[,NAME]          which of them; default: all\n"
     "  --member NAME                 which file of an archive\n"
     "  --layers A,B                  these layers, guest side first, no "
     "probing\n"
@@ -53,7 +67,8 @@ static const char usage_text[] =
     "  --verbose                     say what is opened and closed\n"
     "  --help, --version\n"
     "\n"
-    "Exit: 0 done, 1 failed, 2 wrong usage, 3 several disks: name one.\n";
+    "Exit: 0 done, 1 failed, 2 wrong usage, 3 several disks: name one.\n"
+    "check: 0 sound, 1 could not check, 2 corruptions, 3 leaks only.\n";
 
 static bool never_cancelled(const struct plt_io *io)
 {
@@ -109,7 +124,7 @@ static void print_size(uint64_t bytes)
 }
 
 static int open_spec(struct images *images, const char *spec,
-                     const struct options *o, bool is_list,
+                     const struct options *o, unsigned how,
                      struct image **image)
 {
     struct plt_error err = {.at = PLT_AT_NONE};
@@ -118,7 +133,7 @@ static int open_spec(struct images *images, const char *spec,
     size_t i;
 
     const enum plt_status st = images_open_spec(
-        images, spec, &o->selectors, is_list, &io, image, &choices, &err);
+        images, spec, &o->selectors, how, &io, image, &choices, &err);
     if (st == PLT_OK)
         return 0;
     const int code = failed(spec, &err);
@@ -132,6 +147,38 @@ static int open_spec(struct images *images, const char *spec,
 }
 
 /* ---- info ---- */
+
+static json_int_t number_of(json_t *row, const char *key)
+{
+    return json_integer_value(json_object_get(row, key));
+}
+
+static void print_snapshots(json_t *rows)
+{
+    json_t *row;
+    size_t i;
+
+    if (json_array_size(rows))
+        (void)printf("snapshots:\n  %-8s %-24s %16s %16s  %-20s %14s\n", "ID",
+                     "NAME", "DISK", "VM STATE", "DATE", "VM CLOCK");
+    json_array_foreach(rows, i, row)
+    {
+        const time_t t = (time_t)number_of(row, "date-sec");
+        const json_int_t s = number_of(row, "vm-clock-sec");
+        char when[32] = "";
+        struct tm tm;
+        if (gmtime_r(&t, &tm))
+            (void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
+        (void)printf(
+            "  %-8s %-24s %16" JSON_INTEGER_FORMAT " %16" JSON_INTEGER_FORMAT
+            "  %-20s %4" JSON_INTEGER_FORMAT ":%02d:%02d.%03d\n",
+            json_string_value(json_object_get(row, "id")),
+            json_string_value(json_object_get(row, "name")),
+            number_of(row, "disk-size"), number_of(row, "vm-state-size"), when,
+            s / 3600, (int)(s / 60 % 60), (int)(s % 60),
+            (int)(number_of(row, "vm-clock-nsec") / 1000000));
+    }
+}
 
 static void print_value(const char *key, json_t *value)
 {
@@ -168,6 +215,9 @@ static void print_info(json_t *info)
     value = json_object_get(info, "backing-filename");
     if (value)
         (void)printf("backing file: %s\n", json_string_value(value));
+    if (json_is_true(json_object_get(info, "encrypted")))
+        (void)printf("encrypted: yes\n");
+    print_snapshots(json_object_get(info, "snapshots"));
     (void)printf("etag: %s\nstack:\n",
                  json_string_value(json_object_get(info, "etag")));
     json_array_foreach(layers, i, layer)
@@ -192,7 +242,7 @@ static int cmd_info(struct images *images, const char *spec,
                     const struct options *o)
 {
     struct image *image = NULL;
-    const int code = open_spec(images, spec, o, false, &image);
+    const int code = open_spec(images, spec, o, IMAGE_DESCRIBE, &image);
 
     if (code)
         return code;
@@ -292,12 +342,184 @@ static int cmd_read(struct images *images, const char *spec,
                               "(--force)\n");
         return EXIT_USAGE;
     }
-    int code = open_spec(images, spec, o, false, &image);
+    int code =
+        open_spec(images, spec, o, o->is_vm_state ? IMAGE_VM_STATE : 0, &image);
     if (!code) {
         code = copy_out(image, spec, o);
         image_unref(image);
     }
     return code;
+}
+
+/* ---- map, snapshots, check ---- */
+
+/* What is asked of an open image, as JSON. */
+typedef enum plt_status ask_fn(struct image *image, const struct options *o,
+                               json_t **out, struct plt_error *err);
+
+static int ask(struct images *images, const char *spec, const struct options *o,
+               ask_fn *fn, json_t **out)
+{
+    struct plt_error err = {.at = PLT_AT_NONE};
+    struct image *image = NULL;
+    int code = open_spec(images, spec, o, IMAGE_DESCRIBE, &image);
+
+    if (code)
+        return code;
+    if (fn(image, o, out, &err) != PLT_OK)
+        code = failed(spec, &err);
+    image_unref(image);
+    return code;
+}
+
+static enum plt_status ask_extents(struct image *image, const struct options *o,
+                                   json_t **out, struct plt_error *err)
+{
+    struct plt_io io = make_io();
+    return image_extents_json(image, &io, o->offset,
+                              o->has_length ? o->length : PLT_SIZE_MAX,
+                              o->context, SIZE_MAX, out, err);
+}
+
+static bool is_set(json_t *row, const char *key)
+{
+    return json_is_true(json_object_get(row, key));
+}
+
+static int cmd_map(struct images *images, const char *spec,
+                   const struct options *o)
+{
+    json_t *found = NULL, *row, *offset;
+    size_t i;
+    const int code = ask(images, spec, o, ask_extents, &found);
+
+    if (code)
+        return code;
+    json_t *const rows = json_incref(json_object_get(found, "extents"));
+    json_decref(found);
+    if (o->is_json)
+        return print_json(rows);
+    (void)printf("%16s %16s %5s  %-10s %16s\n", "START", "LENGTH", "DEPTH",
+                 "WHAT", "OFFSET");
+    json_array_foreach(rows, i, row)
+    {
+        const char *const what =
+            o->context && strcmp(o->context, "zero") != 0
+                ? (is_set(row, "dirty") ? "dirty" : "clean")
+            : is_set(row, "compressed") ? "compressed"
+            : !is_set(row, "present")   ? "hole"
+            : is_set(row, "zero")       ? "zero"
+                                        : "data";
+        (void)printf("%16" JSON_INTEGER_FORMAT " %16" JSON_INTEGER_FORMAT
+                     " %5" JSON_INTEGER_FORMAT "  %-10s",
+                     number_of(row, "start"), number_of(row, "length"),
+                     number_of(row, "depth"), what);
+        offset = json_object_get(row, "offset");
+        if (offset)
+            (void)printf(" %16" JSON_INTEGER_FORMAT,
+                         json_integer_value(offset));
+        (void)putchar('\n');
+    }
+    json_decref(rows);
+    return fflush(stdout) != 0 ? EXIT_FAILED : 0;
+}
+
+static enum plt_status ask_snapshots(struct image *image,
+                                     const struct options *o, json_t **out,
+                                     struct plt_error *err)
+{
+    struct plt_io io = make_io();
+    (void)o;
+    return image_snapshots_json(image, &io, out, err);
+}
+
+static int cmd_snapshots(struct images *images, const char *spec,
+                         const struct options *o)
+{
+    json_t *rows = NULL;
+    const int code = ask(images, spec, o, ask_snapshots, &rows);
+
+    if (code)
+        return code;
+    if (o->is_json)
+        return print_json(rows);
+    if (json_array_size(rows))
+        print_snapshots(rows);
+    else
+        (void)puts("no snapshots");
+    json_decref(rows);
+    return fflush(stdout) != 0 ? EXIT_FAILED : 0;
+}
+
+static enum plt_status ask_check(struct image *image, const struct options *o,
+                                 json_t **out, struct plt_error *err)
+{
+    enum { FINDINGS = 10000 };
+    struct plt_io io = make_io();
+    (void)o;
+    return image_check_json(image, &io, FINDINGS, out, err);
+}
+
+static void print_check(json_t *result)
+{
+    json_t *const findings = json_object_get(result, "findings");
+    const json_int_t all = number_of(result, "total-clusters");
+    const json_int_t used = number_of(result, "allocated-clusters");
+    const json_int_t bad = number_of(result, "corruptions"),
+                     leaks = number_of(result, "leaks"),
+                     errors = number_of(result, "check-errors");
+    json_t *row;
+    size_t i;
+
+    json_array_foreach(findings, i, row)
+    {
+        (void)printf("%s: %s", json_string_value(json_object_get(row, "kind")),
+                     json_string_value(json_object_get(row, "text")));
+        if (json_object_get(row, "offset"))
+            (void)printf(" (at byte %" JSON_INTEGER_FORMAT ")",
+                         number_of(row, "offset"));
+        (void)putchar('\n');
+    }
+    if (!bad && !leaks && !errors)
+        (void)puts("No errors were found on the image.");
+    else
+        (void)printf("%" JSON_INTEGER_FORMAT " corruptions, "
+                     "%" JSON_INTEGER_FORMAT " leaked clusters, "
+                     "%" JSON_INTEGER_FORMAT " clusters that could not be "
+                     "checked\n",
+                     bad, leaks, errors);
+    (void)printf(
+        "%" JSON_INTEGER_FORMAT "/%" JSON_INTEGER_FORMAT
+        " = %.2f%% allocated, %.2f%% fragmented, %.2f%% compressed "
+        "clusters\nImage end offset: %" JSON_INTEGER_FORMAT "\n",
+        used, all, all ? 100.0 * (double)used / (double)all : 0,
+        used ? 100.0 * (double)number_of(result, "fragmented-clusters") /
+                   (double)used
+             : 0,
+        used ? 100.0 * (double)number_of(result, "compressed-clusters") /
+                   (double)used
+             : 0,
+        number_of(result, "image-end-offset"));
+}
+
+/* The exit codes of qemu-img check. */
+static int cmd_check(struct images *images, const char *spec,
+                     const struct options *o)
+{
+    json_t *result = NULL;
+    int code = ask(images, spec, o, ask_check, &result);
+
+    if (code)
+        return code;
+    code = number_of(result, "check-errors")  ? EXIT_FAILED
+           : number_of(result, "corruptions") ? EXIT_CORRUPT
+           : number_of(result, "leaks")       ? EXIT_LEAKS
+                                              : 0;
+    if (o->is_json)
+        return print_json(result) ? EXIT_FAILED : code;
+    print_check(result);
+    json_decref(result);
+    return fflush(stdout) != 0 ? EXIT_FAILED : code;
 }
 
 /* ---- members, plugins ---- */
@@ -310,7 +532,7 @@ static int cmd_members(struct images *images, const char *spec,
     struct image *image = NULL;
     json_t *rows = NULL, *row;
     size_t i;
-    int code = open_spec(images, spec, o, true, &image);
+    int code = open_spec(images, spec, o, IMAGE_LIST, &image);
 
     if (code)
         return code;
@@ -367,12 +589,14 @@ static const struct command {
     bool has_spec;
 } commands[] = {{"info", cmd_info, true},
                 {"read", cmd_read, true},
+                {"map", cmd_map, true},
                 {"members", cmd_members, true},
+                {"snapshots", cmd_snapshots, true},
+                {"check", cmd_check, true},
                 {"plugins", cmd_plugins, false}};
 
 static const char *const later[] = {
-    "map",     "partitions", "snapshots", "check",   "checksum",
-    "convert", "index",      "mirror",    "compare", "bench"};
+    "partitions", "checksum", "convert", "index", "mirror", "compare", "bench"};
 
 static int usage(const char *why)
 {
@@ -389,6 +613,9 @@ enum {
     OPT_SNAPSHOT,
     OPT_PARTITION,
     OPT_SECRET,
+    OPT_SECRET_FILE,
+    OPT_VM_STATE,
+    OPT_CONTEXT,
     OPT_LAYERS,
     OPT_PLUGINS,
     OPT_STATE,
@@ -408,6 +635,9 @@ static const struct option long_options[] = {
     {"snapshot", required_argument, NULL, OPT_SNAPSHOT},
     {"partition", required_argument, NULL, OPT_PARTITION},
     {"secret", required_argument, NULL, OPT_SECRET},
+    {"secret-file", required_argument, NULL, OPT_SECRET_FILE},
+    {"vmstate", no_argument, NULL, OPT_VM_STATE},
+    {"context", required_argument, NULL, OPT_CONTEXT},
     {"layers", required_argument, NULL, OPT_LAYERS},
     {"plugin-path", required_argument, NULL, OPT_PLUGINS},
     {"state", required_argument, NULL, OPT_STATE},
@@ -450,6 +680,17 @@ static int take_option(struct options *o, int c, char *value)
     case OPT_SECRET:
         o->selectors.secret = value;
         return -1;
+    case OPT_SECRET_FILE:
+        if (o->n_secret_files == MAX_SECRET_FILES || !strchr(value, '='))
+            return usage("--secret-file takes NAME=FILE, 16 times at most");
+        o->secret_files[o->n_secret_files++] = value;
+        return -1;
+    case OPT_VM_STATE:
+        o->is_vm_state = true;
+        return -1;
+    case OPT_CONTEXT:
+        o->context = value;
+        return -1;
     case OPT_LAYERS:
         o->selectors.layers = value;
         return -1;
@@ -479,7 +720,29 @@ static int take_option(struct options *o, int c, char *value)
     }
 }
 
-static int run_command(const struct command *c, const struct options *o,
+/* Load them, and name all when none was named. */
+static enum plt_status add_secrets(struct images *images, struct options *o,
+                                   struct plt_error *err)
+{
+    enum plt_status st = PLT_OK;
+    size_t used = 0;
+
+    for (size_t i = 0; i < o->n_secret_files && st == PLT_OK; i++) {
+        const char *const eq = strchr(o->secret_files[i], '=');
+        char name[64];
+        (void)snprintf(name, sizeof(name), "%.*s",
+                       (int)(eq - o->secret_files[i]), o->secret_files[i]);
+        st = images_add_secret(images, name, eq + 1, err);
+        used += (size_t)snprintf(o->secret_names + used,
+                                 sizeof(o->secret_names) - used, "%s%s",
+                                 used ? "," : "", name);
+    }
+    if (used && !o->selectors.secret)
+        o->selectors.secret = o->secret_names;
+    return st;
+}
+
+static int run_command(const struct command *c, struct options *o,
                        const char *spec)
 {
     const struct images_config config = {.plugin_path = o->plugin_path,
@@ -491,7 +754,9 @@ static int run_command(const struct command *c, const struct options *o,
 
     if (images_new(&config, &images, &err) != PLT_OK)
         return failed("start", &err);
-    const int code = c->run(images, spec, o);
+    const int code = add_secrets(images, o, &err) == PLT_OK
+                         ? c->run(images, spec, o)
+                         : failed("secrets", &err);
     images_free(images);
     return code;
 }

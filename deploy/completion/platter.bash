@@ -6,6 +6,7 @@ _platter()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     local options="--json --output --offset --length --member --layers -f
+        --snapshot --vmstate --context --secret --secret-file
         --plugin-path --state --cache-size --force --verbose --help --version"
     local word i
 
@@ -14,7 +15,8 @@ _platter()
     --output) mapfile -t COMPREPLY < <(compgen -W "json human" -- "$cur") && return ;;
     --plugin-path | --state) mapfile -t COMPREPLY < <(compgen -d -- "$cur") && return ;;
     -f) mapfile -t COMPREPLY < <(compgen -W "raw qcow2" -- "$cur") && return ;;
-    --offset | --length | --member | --layers | --cache-size) return ;;
+    --offset | --length | --member | --layers | --cache-size | --snapshot | \
+        --context | --secret | --secret-file) return ;;
     esac
     if [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
@@ -23,7 +25,7 @@ _platter()
     for ((i = 1; i < COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
         case $word in
-        info | read | members)
+        info | read | map | members | snapshots | check)
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
             return
@@ -31,13 +33,13 @@ _platter()
         plugins) return ;;
         esac
     done
-    mapfile -t COMPREPLY < <(compgen -W "info read members plugins" -- "$cur")
+    mapfile -t COMPREPLY < <(compgen -W "info read map members snapshots check plugins" -- "$cur")
 }
 
 _platterd()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local options="--origin --listen --config --state --plugin-path --cache-size
+    local options="--origin --listen --secret --config --state --plugin-path --cache-size
         --deadline --workers --max-waiting-per-image --max-open
         --max-connections --revalidate --drain --log-level --pid-file --help
         --version"
