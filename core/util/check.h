@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Assertions for our own mistakes: cheap, without side effects, kept in release.
- * Input is never asserted (it gets an error). */
+/* Assertions for our own mistakes: cheap, without side effects, kept in
+ * release. Input is never asserted (it gets an error). */
 #ifndef UTIL_CHECK_H
 #define UTIL_CHECK_H
 

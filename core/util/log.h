@@ -4,9 +4,10 @@
  *     level=info event=stack_opened image=demo/x.tar.gz size=1073741824
  *
  * Untrusted text is escaped here and nowhere else: anything but printable ASCII
- * becomes \xNN, and a value with a space, a quote, a backslash or '=' is quoted.
- * URLs lose user, password, query and fragment (log_url).  A line is written by
- * one write(2), so lines of several threads never mix.  Threads: any. */
+ * becomes \xNN, and a value with a space, a quote, a backslash or '=' is
+ * quoted. URLs lose user, password, query and fragment (log_url).  A line is
+ * written by one write(2), so lines of several threads never mix.  Threads:
+ * any. */
 #ifndef UTIL_LOG_H
 #define UTIL_LOG_H
 

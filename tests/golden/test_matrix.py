@@ -215,19 +215,6 @@ def overlays():
         assert server.get(f"/disk/{o}/o2.qcow2").body == t
 
 
-@case("what qcow2 has and this driver does not read yet is refused by name")
-def refused():
-    start()
-    sh("qemu-img create -q -f qcow2 -o data_file=df.raw df.qcow2 1M;"
-       "qemu-img create -q -f qcow2 luks.qcow2 1M", cwd=www)
-    with open(www + "/luks.qcow2", "r+b") as f:
-        f.seek(32)  # crypt_method; qemu-img wants a clock that not all machines have
-        f.write((2).to_bytes(4, "big"))
-    for name, word in (("df", "data file"), ("luks", "LUKS")):
-        doc = problem(server.get(f"/disk/lab/{name}.qcow2"), 501, "unsupported")
-        assert word in doc["detail"] and doc["layer"] == "qcow2", doc
-
-
 @case("specs as QEMU's dictzip and tar drivers wrote them")
 def specs():
     start()
