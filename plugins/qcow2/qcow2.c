@@ -85,7 +85,7 @@ struct edge {
 struct plan {
     struct plt_seg *data, *backing;
     size_t n_data, n_backing, cap_data, cap_backing;
-    struct qcow2_set packed;
+    struct plt_set packed;
     struct part *parts;
     size_t n_parts, cap_parts;
     struct cipher *ciphers;
@@ -142,18 +142,18 @@ static bool add_packed(const struct qcow2 *q, struct plan *p,
                        const struct qcow2_piece *piece, uint64_t off,
                        uint8_t *buf)
 {
-    const struct qcow2_block want = {
-        .key = qcow2_key(QCOW2_OF_PACKED, piece->guest),
-        .len = (size_t)q->cluster,
-        .host = piece->host,
-        .stored = piece->stored,
-        .is_packed = true};
+    const struct plt_want want = {.key =
+                                      qcow2_key(QCOW2_OF_PACKED, piece->guest),
+                                  .len = (size_t)q->cluster,
+                                  .off = piece->host,
+                                  .stored = piece->stored,
+                                  .is_packed = true};
     void *array = p->parts;
     const bool is_good =
         room(&array, &p->cap_parts, p->n_parts, sizeof(*p->parts));
 
     p->parts = (struct part *)array;
-    if (!is_good || !qcow2_set_add(&p->packed, &want))
+    if (!is_good || !plt_set_add(&p->packed, &want))
         return false;
     p->parts[p->n_parts++] = (struct part){
         want.key, (size_t)(off & (q->cluster - 1)), (size_t)piece->len, buf};
@@ -276,10 +276,14 @@ static enum plt_status fetch_plan(struct qcow2 *q, struct plt_io *io,
     if (q->has_data_file && p->n_data)
         st = q->data.child->read(q->data.child, io, p->data, p->n_data, err);
     else if (p->n_data || p->packed.n)
-        st = qcow2_set_fetch(q, io, &p->packed, p->data, p->n_data, err);
+        st = plt_set_fetch(&p->packed, q->host, q->child, io,
+                           q->header.compression == QCOW2_ZSTD
+                               ? &qcow2_zstd_decoding
+                               : &qcow2_zlib_decoding,
+                           p->data, p->n_data, err);
     for (size_t i = 0; i < p->n_parts && st == PLT_OK; i++) {
         const struct part *const part = &p->parts[i];
-        const uint8_t *const data = qcow2_set_find(&p->packed, part->key);
+        const uint8_t *const data = plt_set_find(&p->packed, part->key);
         memcpy(part->buf, data + part->in, part->len);
     }
     for (size_t i = 0; i < p->n_ciphers && st == PLT_OK; i++) {
@@ -308,7 +312,7 @@ static enum plt_status read_once(struct qcow2 *q, struct plt_io *io,
     enum plt_status st = plan_all(q, io, &p, segs, n, err);
     if (st == PLT_OK)
         st = fetch_plan(q, io, &p, err);
-    qcow2_set_release(q, &p.packed);
+    plt_set_release(&p.packed, q->host);
     free(p.data);
     free(p.backing);
     free(p.parts);

@@ -28,40 +28,50 @@ static enum plt_status with_zlib(const uint8_t *in, size_t n, uint8_t *out,
     return is_good ? PLT_OK : r == Z_MEM_ERROR ? PLT_NOMEM : PLT_CORRUPT;
 }
 
-static enum plt_status with_deflate(struct qcow2_decoder *d, const uint8_t *in,
-                                    size_t n, uint8_t *out, size_t len)
+static enum plt_status with_deflate(const void *cookie, void **state,
+                                    const struct plt_want *want,
+                                    const uint8_t *in, uint8_t *out)
 {
     size_t used = 0, got = 0;
 
-    if (!d->deflate)
-        d->deflate = libdeflate_alloc_decompressor();
-    if (!d->deflate)
+    (void)cookie;
+    if (!*state)
+        *state = libdeflate_alloc_decompressor();
+    if (!*state)
         return PLT_NOMEM;
     const enum libdeflate_result r = libdeflate_deflate_decompress_ex(
-        (struct libdeflate_decompressor *)d->deflate, in, n, out, len, &used,
-        &got);
+        (struct libdeflate_decompressor *)*state, in, want->stored, out,
+        want->len, &used, &got);
     if (r == LIBDEFLATE_SUCCESS)
-        return got == len ? PLT_OK : PLT_CORRUPT;
-    return with_zlib(in, n, out, len);
+        return got == want->len ? PLT_OK : PLT_CORRUPT;
+    return with_zlib(in, want->stored, out, want->len);
+}
+
+static void free_deflate(void *state)
+{
+    libdeflate_free_decompressor((struct libdeflate_decompressor *)state);
 }
 
 /* Whole frames, each told its length first: so the decoder needs no window of
  * its own, whatever a frame claims.  QEMU takes several, one after another. */
-static enum plt_status with_zstd(struct qcow2_decoder *d, const uint8_t *in,
-                                 size_t n, uint8_t *out, size_t len)
+static enum plt_status with_zstd(const void *cookie, void **state,
+                                 const struct plt_want *want, const uint8_t *in,
+                                 uint8_t *out)
 {
     size_t at = 0, full = 0;
 
-    if (!d->zstd)
-        d->zstd = ZSTD_createDCtx();
-    if (!d->zstd)
+    (void)cookie;
+    if (!*state)
+        *state = ZSTD_createDCtx();
+    if (!*state)
         return PLT_NOMEM;
-    while (full < len) {
-        const size_t frame = ZSTD_findFrameCompressedSize(in + at, n - at);
+    while (full < want->len) {
+        const size_t frame =
+            ZSTD_findFrameCompressedSize(in + at, want->stored - at);
         if (ZSTD_isError(frame))
             return PLT_CORRUPT;
-        const size_t got = ZSTD_decompressDCtx((ZSTD_DCtx *)d->zstd, out + full,
-                                               len - full, in + at, frame);
+        const size_t got = ZSTD_decompressDCtx(
+            (ZSTD_DCtx *)*state, out + full, want->len - full, in + at, frame);
         if (ZSTD_isError(got))
             return PLT_CORRUPT;
         at += frame;
@@ -70,17 +80,13 @@ static enum plt_status with_zstd(struct qcow2_decoder *d, const uint8_t *in,
     return PLT_OK;
 }
 
-enum plt_status qcow2_decode(struct qcow2_decoder *d, bool is_zstd,
-                             const uint8_t *in, size_t n, uint8_t *out,
-                             size_t len)
+static void free_zstd(void *state)
 {
-    return is_zstd ? with_zstd(d, in, n, out, len)
-                   : with_deflate(d, in, n, out, len);
+    (void)ZSTD_freeDCtx((ZSTD_DCtx *)state);
 }
 
-void qcow2_decoder_release(struct qcow2_decoder *d)
-{
-    libdeflate_free_decompressor((struct libdeflate_decompressor *)d->deflate);
-    (void)ZSTD_freeDCtx((ZSTD_DCtx *)d->zstd);
-    *d = (struct qcow2_decoder){.deflate = NULL};
-}
+const struct plt_decoding qcow2_zlib_decoding = {.decode = with_deflate,
+                                                 .release = free_deflate,
+                                                 .what = "compressed cluster"};
+const struct plt_decoding qcow2_zstd_decoding = {
+    .decode = with_zstd, .release = free_zstd, .what = "compressed cluster"};

@@ -20,44 +20,43 @@ static const uint64_t flag_zero = 1;
 /* ---- Tables ---- */
 
 /* The slice of an L1 table too large to be kept, with entry `no`. */
-static struct qcow2_block l1_slice(const struct qcow2 *q, uint64_t no)
+static struct plt_want l1_slice(const struct qcow2 *q, uint64_t no)
 {
     const uint64_t all = (uint64_t)q->l1_count * 8;
     const uint64_t at = no * 8 / QCOW2_SLICE * QCOW2_SLICE;
     const uint64_t len = all - at < QCOW2_SLICE ? all - at : QCOW2_SLICE;
 
-    return (struct qcow2_block){
-        .key = qcow2_key(QCOW2_OF_L1, no * 8 / QCOW2_SLICE),
-        .len = (size_t)len,
-        .host = q->l1_off + at,
-        .stored = (size_t)len};
+    return (struct plt_want){.key =
+                                 qcow2_key(QCOW2_OF_L1, no * 8 / QCOW2_SLICE),
+                             .len = (size_t)len,
+                             .off = q->l1_off + at,
+                             .stored = (size_t)len};
 }
 
-static uint64_t l1_entry(const struct qcow2 *q, const struct qcow2_set *l1,
+static uint64_t l1_entry(const struct qcow2 *q, const struct plt_set *l1,
                          uint64_t no)
 {
     if (q->l1)
         return plt_be64(q->l1 + no * 8);
-    return plt_be64(qcow2_set_find(l1, l1_slice(q, no).key) +
+    return plt_be64(plt_set_find(l1, l1_slice(q, no).key) +
                     no * 8 % QCOW2_SLICE);
 }
 
-static struct qcow2_block l2_slice(const struct qcow2 *q, uint64_t table,
-                                   uint64_t no)
+static struct plt_want l2_slice(const struct qcow2 *q, uint64_t table,
+                                uint64_t no)
 {
     const uint64_t host = table + no * q->slice;
 
-    return (struct qcow2_block){.key = qcow2_key(QCOW2_OF_L2, host >> 9),
-                                .len = (size_t)q->slice,
-                                .host = host,
-                                .stored = (size_t)q->slice};
+    return (struct plt_want){.key = qcow2_key(QCOW2_OF_L2, host >> 9),
+                             .len = (size_t)q->slice,
+                             .off = host,
+                             .stored = (size_t)q->slice};
 }
 
 /* The L2 table that L1 entry `no` names; *table is 0 when there is none.  The
  * L1 of a snapshot may be shorter than the disk. */
-static enum plt_status l2_table(const struct qcow2 *q,
-                                const struct qcow2_set *l1, uint64_t no,
-                                uint64_t limit, uint64_t *table,
+static enum plt_status l2_table(const struct qcow2 *q, const struct plt_set *l1,
+                                uint64_t no, uint64_t limit, uint64_t *table,
                                 struct plt_error *err)
 {
     *table = no < q->l1_count ? l1_entry(q, l1, no) & off_mask : 0;
@@ -76,7 +75,7 @@ static enum plt_status no_list(struct plt_error *err)
 
 static enum plt_status fetch_l1(struct qcow2 *q, struct plt_io *io,
                                 const struct plt_seg *segs, size_t n,
-                                struct qcow2_set *l1, struct plt_error *err)
+                                struct plt_set *l1, struct plt_error *err)
 {
     const uint64_t per_l2 = q->cluster / q->entry;
     const unsigned bits = q->header.cluster_bits;
@@ -87,14 +86,15 @@ static enum plt_status fetch_l1(struct qcow2 *q, struct plt_io *io,
         uint64_t no = (off >> bits) / per_l2;
         for (no -= no % (QCOW2_SLICE / 8); no <= last && no < q->l1_count;
              no += QCOW2_SLICE / 8) {
-            const struct qcow2_block want = l1_slice(q, no);
-            if (!qcow2_set_add(l1, &want)) {
-                qcow2_set_release(q, l1);
+            const struct plt_want want = l1_slice(q, no);
+            if (!plt_set_add(l1, &want)) {
+                plt_set_release(l1, q->host);
                 return no_list(err);
             }
         }
     }
-    const enum plt_status st = qcow2_set_fetch(q, io, l1, NULL, 0, err);
+    const enum plt_status st =
+        plt_set_fetch(l1, q->host, q->child, io, NULL, NULL, 0, err);
     return st == PLT_OK || st == PLT_AGAIN ? st : plt_prefix(err, "L1 table: ");
 }
 
@@ -119,17 +119,17 @@ static enum plt_status fetch_l2(struct qcow2 *q, struct plt_io *io,
                 no += per_table - no % per_table;
                 continue;
             }
-            const struct qcow2_block want = l2_slice(q, table, no % per_table);
-            if (!qcow2_set_add(&t->l2, &want))
+            const struct plt_want want = l2_slice(q, table, no % per_table);
+            if (!plt_set_add(&t->l2, &want))
                 st = no_list(err);
             no++;
         }
     }
     if (st != PLT_OK) {
-        qcow2_set_release(q, &t->l2);
+        plt_set_release(&t->l2, q->host);
         return st;
     }
-    st = qcow2_set_fetch(q, io, &t->l2, NULL, 0, err);
+    st = plt_set_fetch(&t->l2, q->host, q->child, io, NULL, NULL, 0, err);
     return st == PLT_OK || st == PLT_AGAIN ? st : plt_prefix(err, "L2 table: ");
 }
 
@@ -146,14 +146,14 @@ enum plt_status qcow2_tables_fetch(struct qcow2 *q, struct plt_io *io,
     }
     const enum plt_status st = fetch_l2(q, io, segs, n, tables, err);
     if (st != PLT_OK)
-        qcow2_set_release(q, &tables->l1);
+        plt_set_release(&tables->l1, q->host);
     return st;
 }
 
 void qcow2_tables_release(struct qcow2 *q, struct qcow2_tables *tables)
 {
-    qcow2_set_release(q, &tables->l1);
-    qcow2_set_release(q, &tables->l2);
+    plt_set_release(&tables->l1, q->host);
+    plt_set_release(&tables->l2, q->host);
 }
 
 /* ---- Entries ---- */
@@ -274,8 +274,8 @@ enum plt_status qcow2_map(const struct qcow2 *q,
                                       .len = rest < len ? rest : len};
         return PLT_OK;
     }
-    const uint8_t *const slice = qcow2_set_find(
-        &tables->l2, l2_slice(q, table, slice_no % per_table).key);
+    const uint8_t *const slice =
+        plt_set_find(&tables->l2, l2_slice(q, table, slice_no % per_table).key);
     if (!slice)
         return plt_fail(err, PLT_BUG, "a table that was not asked for");
     st = map_entry(q, slice + i * q->entry, guest, off & (q->cluster - 1),

@@ -27,7 +27,7 @@ struct qcow2_piece {
 
 /* The tables of one call. */
 struct qcow2_tables {
-    struct qcow2_set l1, l2;
+    struct plt_set l1, l2;
 };
 
 /* Hold the tables that map the n segments of what is shown (q->base is added;

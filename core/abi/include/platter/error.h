@@ -43,22 +43,23 @@ struct plt_error {
  *     return plt_fail(err, PLT_CORRUPT, "cluster_bits %u", bits);
  * Clears layer, sys and at.  err is never NULL.  Never allocates or logs. */
 PLT_MUST_USE PLT_PRINTF(3, 4) enum plt_status
-plt_fail(struct plt_error *err, enum plt_status status, const char *fmt, ...);
+    plt_fail(struct plt_error *err, enum plt_status status, const char *fmt,
+             ...);
 
 /* The same, with errno `sys` (its text is appended). */
 PLT_MUST_USE PLT_PRINTF(4, 5) enum plt_status
-plt_fail_sys(struct plt_error *err, enum plt_status status, int sys,
-             const char *fmt, ...);
+    plt_fail_sys(struct plt_error *err, enum plt_status status, int sys,
+                 const char *fmt, ...);
 
 /* The same, with the byte offset in this layer where it went wrong. */
 PLT_MUST_USE PLT_PRINTF(4, 5) enum plt_status
-plt_fail_at(struct plt_error *err, enum plt_status status, uint64_t at,
-            const char *fmt, ...);
+    plt_fail_at(struct plt_error *err, enum plt_status status, uint64_t at,
+                const char *fmt, ...);
 
 /* Put context before the phrase of an error that is being passed up
  * ("L2 table 17: ..."), keep the class, and return it. */
-PLT_PRINTF(2, 3) enum plt_status
-plt_prefix(struct plt_error *err, const char *fmt, ...);
+PLT_PRINTF(2, 3)
+enum plt_status plt_prefix(struct plt_error *err, const char *fmt, ...);
 
 /* The table of status.def by number.  Unknown numbers read as PLT_BUG's row.
  * Strings are static. */
