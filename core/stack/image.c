@@ -34,8 +34,6 @@
 enum {
     DEFAULT_MAX_OPEN = 256,
     DEFAULT_REVALIDATE_MS = 5000,
-    REVALIDATE_WAIT_MS = 3000, /* a source that does not answer in this time is
-                                  not asked again before the next turn */
     MAX_OPEN_LIMIT = 4096,
     MAX_ALIASES = 4096
 };
@@ -527,51 +525,6 @@ static bool is_due(const struct images *images, const struct image *image)
            (uint64_t)images->config.revalidate_ms * NS_PER_MS;
 }
 
-/* The asker's circumstances, with less time. */
-struct short_io {
-    struct plt_io io; /* first */
-    struct plt_io *asker;
-};
-
-static bool short_cancelled(const struct plt_io *io)
-{
-    const struct short_io *const s = (const struct short_io *)io;
-    return s->asker->cancelled(s->asker);
-}
-
-static void short_charge(struct plt_io *io, uint64_t bytes, uint32_t requests)
-{
-    struct short_io *const s = (struct short_io *)io;
-    s->asker->charge(s->asker, bytes, requests);
-}
-
-/* Compare with the source.  A source that does not answer is no reason to
- * refuse what is in memory: what was true at the last look is served on, under
- * the same ETag, and reads that need the source get its error. */
-static void revalidate(struct image *image, struct plt_io *io)
-{
-    struct plt_error err;
-    struct short_io s = {.io = *io, .asker = io};
-    const uint64_t limit = clock_after_ms(REVALIDATE_WAIT_MS);
-
-    s.io.struct_size = (uint32_t)sizeof(s.io);
-    s.io.cancelled = short_cancelled;
-    s.io.charge = short_charge;
-    if (limit < s.io.deadline_ns)
-        s.io.deadline_ns = limit;
-    const enum plt_status st = stack_revalidate(image->stack, &s.io, &err);
-    if (st != PLT_OK) {
-        struct log_line l;
-        log_begin(&l, LOG_WARN,
-                  st == PLT_CHANGED ? "source_changed" : "source_silent");
-        log_text(&l, "image", image->name);
-        log_text(&l, "layer", err.layer);
-        log_text(&l, "status", plt_status_name(st));
-        log_text(&l, "text", err.text);
-        log_end(&l);
-    }
-}
-
 enum plt_status images_peek(struct images *images,
                             const struct reference *reference,
                             struct image **out)
@@ -701,7 +654,7 @@ enum plt_status images_open(struct images *images,
             is_due(images, image)) {
             image->is_checking = true;
             lock_give(&images->lock);
-            revalidate(image, io);
+            image_revalidate(image, io);
             lock_take(&images->lock);
             image->is_checking = false;
             image->checked_ns = clock_now();
