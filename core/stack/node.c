@@ -280,6 +280,13 @@ static enum plt_status child_size(struct plt_child *child, struct plt_io *io,
     return node_resolve_size((struct node *)child, io, size, err);
 }
 
+static void child_info(struct plt_child *child, struct plt_info *info)
+{
+    const struct node *const node = (const struct node *)child;
+    if (node->driver->info)
+        node->driver->info(node->image, info);
+}
+
 struct node_stream {
     struct plt_stream stream; /* first */
     struct node *node;
@@ -379,7 +386,8 @@ void node_init(struct node *node, struct stack *stack,
                            .read = child_read,
                            .extents = child_extents,
                            .resolve_size = child_size,
-                           .stream_open = child_stream};
+                           .stream_open = child_stream,
+                           .info = child_info};
     atomic_init(&node->known_size, PLT_SIZE_UNKNOWN);
     lock_init(&node->serial);
     node_host_init(node);

@@ -96,10 +96,11 @@ static uint16_t said(const struct checker *c, uint64_t off)
 static enum plt_status fetch(struct checker *c, struct plt_seg *segs, size_t n,
                              struct plt_error *err)
 {
+    const enum plt_status asked = plt_io_ask(c->io, err);
     size_t kept = 0;
 
-    if (c->io->cancelled(c->io))
-        return plt_fail(err, PLT_CANCELLED, "request withdrawn");
+    if (asked != PLT_OK)
+        return asked;
     for (size_t i = 0; i < n; i++) {
         struct plt_seg s = segs[i];
         const uint64_t there = s.off < c->size ? c->size - s.off : 0;

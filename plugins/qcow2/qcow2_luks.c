@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -300,19 +299,6 @@ static bool try_slot(const struct qcow2_luks *l, const struct slot *s,
     return is_open;
 }
 
-static enum plt_status ask(const struct plt_io *io, struct plt_error *err)
-{
-    struct timespec now;
-
-    if (io->cancelled(io))
-        return plt_fail(err, PLT_CANCELLED, "request withdrawn");
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    if ((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec >
-        io->deadline_ns)
-        return plt_fail(err, PLT_TIMEOUT, "while trying secrets");
-    return PLT_OK;
-}
-
 enum plt_status qcow2_luks_open(const struct qcow2_luks *l,
                                 struct plt_host *host, struct plt_io *io,
                                 const uint8_t *header, size_t len,
@@ -332,7 +318,7 @@ enum plt_status qcow2_luks_open(const struct qcow2_luks *l,
         for (unsigned i = 0; i < SLOTS && !is_open && st == PLT_OK; i++) {
             if (!l->slots[i].is_active)
                 continue;
-            st = ask(io, err);
+            st = plt_io_ask(io, err);
             is_open = st == PLT_OK && try_slot(l, &l->slots[i], header, secret,
                                                secret_len, key);
         }

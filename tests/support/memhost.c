@@ -172,6 +172,12 @@ static enum plt_status child_stream(struct plt_child *child, struct plt_io *io,
     return PLT_OK;
 }
 
+static void child_info(struct plt_child *child, struct plt_info *info)
+{
+    (void)child; /* bytes: nothing to say of themselves */
+    (void)info;
+}
+
 void memchild_init(struct memchild *m, const void *data, uint64_t size)
 {
     memset(m, 0, sizeof(*m));
@@ -180,7 +186,8 @@ void memchild_init(struct memchild *m, const void *data, uint64_t size)
                                   .read = child_read,
                                   .extents = child_extents,
                                   .resolve_size = child_size,
-                                  .stream_open = child_stream};
+                                  .stream_open = child_stream,
+                                  .info = child_info};
     m->data = data;
     m->size = size;
     m->fail_with = PLT_ORIGIN;

@@ -79,6 +79,11 @@ struct plt_io {
                    uint32_t origin_requests);
 };
 
+/* Between the parts of something long: PLT_CANCELLED when nobody waits for it,
+ * PLT_TIMEOUT behind the deadline, else OK.  In libplatter_sdk.a. */
+PLT_MUST_USE enum plt_status plt_io_ask(const struct plt_io *io,
+                                        struct plt_error *err);
+
 /* One stretch of a vectored read: fill buf[0..len) with layer bytes from off.
  */
 struct plt_seg {
@@ -109,6 +114,8 @@ enum plt_child_flag {
     PLT_CHILD_REMOTE = 2 /* every call below may be a network round trip */
 };
 
+struct plt_info;
+
 /* The layer below.  Lives until .close returns.
  * Threads: any number of calls at once. */
 struct plt_child {
@@ -137,6 +144,13 @@ struct plt_child {
     enum plt_status (*stream_open)(struct plt_child *child, struct plt_io *io,
                                    uint64_t off, struct plt_stream **stream,
                                    struct plt_error *err);
+
+    /* ---- ABI 1.1 ---- */
+
+    /* What the layer says of itself, as struct plt_driver's info: a
+     * differential disk compares what its parent is with what it was.  Does not
+     * wait. */
+    void (*info)(struct plt_child *child, struct plt_info *info);
 };
 
 /* ---- What the core does for a driver ----------------------------------- */
