@@ -14,32 +14,18 @@
  * Lock: `lock` guards the walk, and is held across reads of headers; reading
  * the member takes no lock. */
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <platter/bytes.h>
 #include <platter/driver.h>
 
-#include "tar_index.h"
+#include "tar_image.h"
 
 enum {
     MAX_CONTENT_PROBES = 1000, /* files looked into when no name helps */
     ON_STACK = 64
-};
-
-struct tar {
-    struct plt_host *host;
-    struct tar *beside; /* the one that walks for us, or NULL */
-    struct plt_child *child;
-    struct tar_member member; /* the one that is open; name NULL: a listing */
-    struct tar_map map;
-    uint64_t map_mem;
-
-    pthread_mutex_t lock;
-    struct tar_walk walk;
-    struct tar_member *members;
-    size_t n_members, cap_members;
-    uint64_t members_mem;
 };
 
 static int tar_probe(const struct plt_probe *probe)
@@ -71,6 +57,7 @@ static void tar_close(void *image)
         t->host->mem_give(t->host, t->map_mem);
     tar_member_release(&t->member);
     tar_map_release(&t->map);
+    tar_ovf_release(&t->ovf);
     (void)pthread_mutex_destroy(&t->lock);
     free(t);
 }
@@ -214,6 +201,168 @@ static enum plt_status pick(struct tar *t, const struct tar_member **out,
     return plt_fail(err, PLT_CHOICE, "%zu disk images in the archive", n);
 }
 
+/* ---- OVF ---- */
+
+static const char first_chunk[] = ".000000000";
+
+static bool ends_with(const char *text, const char *end)
+{
+    const size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* A file by its name, or the first chunk of one. */
+static struct tar_member *find_file(struct tar *t, const char *name)
+{
+    for (size_t i = 0; i < t->n_members; i++) {
+        struct tar_member *const m = &t->members[i];
+        const size_t n = strlen(name);
+        if (!is_file(m->type))
+            continue;
+        if (same_name(m->name, name) || (strncmp(m->name, name, n) == 0 &&
+                                         strcmp(m->name + n, first_chunk) == 0))
+            return m;
+    }
+    return NULL;
+}
+
+/* What the OVF calls a disk is one, and nothing else is. */
+static enum plt_status take_ovf(struct tar *t, struct plt_io *io,
+                                const struct tar_member *m,
+                                struct plt_error *err)
+{
+    uint8_t *const text =
+        m->stored <= TAR_MAX_OVF ? malloc((size_t)m->stored + 1) : NULL;
+    const struct plt_seg seg = {m->data, (size_t)m->stored, text};
+    size_t n_there = 0;
+
+    if (!text)
+        return plt_fail(err, PLT_CORRUPT, "an OVF of %llu bytes",
+                        (unsigned long long)m->stored);
+    enum plt_status st = t->child->read(t->child, io, &seg, 1, err);
+    if (st == PLT_OK)
+        st = tar_ovf_parse(&t->ovf, text, (size_t)m->stored, err);
+    free(text);
+    for (size_t i = 0; st == PLT_OK && i < t->ovf.n; i++)
+        n_there += find_file(t, t->ovf.v[i].href) != NULL;
+    if (st != PLT_OK || !n_there)
+        return st;
+    for (size_t i = 0; i < t->n_members; i++)
+        t->members[i].is_candidate = false;
+    for (size_t i = 0; i < t->ovf.n; i++) {
+        struct tar_member *const disk = find_file(t, t->ovf.v[i].href);
+        if (disk)
+            disk->is_candidate = true;
+    }
+    return PLT_OK;
+}
+
+/* The text in quotes, as a descriptor names its files. */
+static bool quotes(const char *text, const char *name)
+{
+    const char *const slash = strrchr(name, '/');
+    const char *const base = slash ? slash + 1 : name;
+    const size_t n = strlen(base);
+
+    for (const char *p = text; (p = strstr(p, base)) != NULL; p++)
+        if (p > text && p[-1] == '"' && p[n] == '"')
+            return true;
+    return false;
+}
+
+/* A VMDK in several files (a Vagrant box of VMware's): what a descriptor names,
+ * extents and parents, is no disk of its own. */
+static enum plt_status drop_named(struct tar *t, struct plt_io *io,
+                                  struct plt_error *err)
+{
+    enum { MAX_DESCRIPTOR = 64 * 1024, MAX_DESCRIPTORS = 64 };
+    char *const text = malloc(MAX_DESCRIPTOR + 1);
+    enum plt_status st = PLT_OK;
+    unsigned n = 0;
+
+    if (!text)
+        return plt_fail(err, PLT_NOMEM, "a descriptor");
+    for (size_t i = 0; i < t->n_members && st == PLT_OK; i++) {
+        const struct tar_member *const m = &t->members[i];
+        if (!m->is_candidate || !ends_with(m->name, ".vmdk") || !m->stored ||
+            m->stored > MAX_DESCRIPTOR || m->form != TAR_DENSE ||
+            n++ == MAX_DESCRIPTORS)
+            continue;
+        const struct plt_seg seg = {m->data, (size_t)m->stored, text};
+        st = t->child->read(t->child, io, &seg, 1, err);
+        text[m->stored] = '\0';
+        if (st != PLT_OK || strncmp(text, "# Disk Descript", 15) != 0)
+            continue;
+        for (size_t k = 0; k < t->n_members; k++)
+            if (k != i && t->members[k].is_candidate &&
+                quotes(text, t->members[k].name))
+                t->members[k].is_candidate = false;
+    }
+    free(text);
+    return st;
+}
+
+/* Which of the candidates are disks: the OVF knows, or the descriptors. */
+static enum plt_status look_for_ovf(struct tar *t, struct plt_io *io,
+                                    struct plt_error *err)
+{
+    for (size_t i = 0; i < t->n_members; i++) {
+        const struct tar_member *const m = &t->members[i];
+        if (is_file(m->type) && m->form == TAR_DENSE && m->stored &&
+            ends_with(m->name, ".ovf"))
+            return take_ovf(t, io, m, err);
+    }
+    return drop_named(t, io, err);
+}
+
+/* DSP0243 7.1: a file in chunks, NAME.000000000 and so on. */
+static enum plt_status enter_chunks(struct tar *t, const char *first,
+                                    struct plt_error *err)
+{
+    const size_t stem = strlen(first) - strlen(first_chunk);
+    enum plt_status st = PLT_OK;
+    uint64_t size = 0;
+
+    for (unsigned no = 0; st == PLT_OK; no++) {
+        char number[16];
+        struct tar_member *m = NULL;
+        (void)snprintf(number, sizeof(number), ".%09u", no);
+        for (size_t i = 0; i < t->n_members && !m; i++) {
+            if (strncmp(t->members[i].name, first, stem) == 0 &&
+                strcmp(t->members[i].name + stem, number) == 0 &&
+                is_file(t->members[i].type) && t->members[i].form == TAR_DENSE)
+                m = &t->members[i];
+        }
+        if (!m)
+            break;
+        if (!m->stored)
+            continue;
+        if (m->stored > PLT_SIZE_MAX - size)
+            return plt_fail(err, PLT_CORRUPT, "chunks of more than 8 EiB");
+        st = tar_map_add(&t->map, size + m->stored,
+                         (struct tar_piece){size, m->stored}, err);
+        if (st == PLT_OK) {
+            t->map.stored[t->map.n - 1] = m->data;
+            size += m->stored;
+        }
+    }
+    t->member.name = strndup(first, stem);
+    t->member.size = t->member.stored = size;
+    return st == PLT_OK && !t->member.name ? plt_fail(err, PLT_NOMEM, "a name")
+                                           : st;
+}
+
+enum plt_status tar_walk_all(struct tar *t, struct plt_io *io,
+                             struct plt_error *err)
+{
+    bool is_end = false;
+    enum plt_status st = PLT_OK;
+
+    while (!is_end && st == PLT_OK)
+        st = walk_on(t, io, &is_end, err);
+    return st;
+}
+
 static bool is_contract_name(const char *name)
 {
     const char *const slash = strrchr(name, '/');
@@ -250,14 +399,17 @@ static enum plt_status find_member(struct tar *t, struct plt_io *io,
         }
         has_candidate = has_candidate || m->is_candidate;
     }
-    if (name)
-        return plt_fail(err, PLT_NOT_FOUND, "no member %.100s", name);
-    if (!has_candidate) {
-        const enum plt_status st = probe_contents(t, io, err);
-        if (st != PLT_OK)
-            return st;
+    if (name) {
+        *out = find_file(t, name); /* in chunks, perhaps */
+        return *out ? PLT_OK
+                    : plt_fail(err, PLT_NOT_FOUND, "no member %.100s", name);
     }
-    return pick(t, out, err);
+    enum plt_status st = PLT_OK;
+    if (!has_candidate)
+        st = probe_contents(t, io, err);
+    if (st == PLT_OK)
+        st = look_for_ovf(t, io, err);
+    return st == PLT_OK ? pick(t, out, err) : st;
 }
 
 /* The same, by name, in the list that another open image keeps.  *out is a copy
@@ -340,7 +492,9 @@ static enum plt_status tar_open(const struct plt_open_args *args, void **image,
         } else {
             st = find_member(t, args->io, name, &m, err);
         }
-        if (st == PLT_OK)
+        if (st == PLT_OK && m->name && ends_with(m->name, first_chunk))
+            st = enter_chunks(t, m->name, err);
+        else if (st == PLT_OK)
             st = enter(t, args->io, m, err);
         if (st != PLT_OK) {
             tar_close(t);
@@ -508,6 +662,8 @@ static enum plt_status tar_members(void *image, struct plt_io *io,
         has_candidate = has_candidate || t->members[i].is_candidate;
     if (st == PLT_OK && !has_candidate)
         st = probe_contents(t, io, err);
+    if (st == PLT_OK && !t->member.name && !t->ovf.n) /* opened to be listed */
+        st = look_for_ovf(t, io, err);
     const size_t n = t->n_members;
     (void)pthread_mutex_unlock(&t->lock);
     /* The walk is at its end: the list does not move any more. */
@@ -541,6 +697,23 @@ static void tar_info(void *image, struct plt_info *info)
     info->text(info, "sparse-format", forms[t->member.form]);
     if (t->member.form != TAR_DENSE)
         info->number(info, "data-pieces", t->map.n);
+    if (!t->ovf.n)
+        return;
+    info->array_begin(info, "ovf-disks");
+    for (size_t i = 0; i < t->ovf.n; i++) {
+        const struct tar_ovf_disk *const d = &t->ovf.v[i];
+        info->object_begin(info, NULL);
+        info->text(info, "file", d->href);
+        if (d->capacity)
+            info->number(info, "capacity", d->capacity);
+        if (d->format)
+            info->text(info, "format", d->format);
+        if (d->compression)
+            info->text(info, "compression", d->compression);
+        info->boolean(info, "chunked", d->is_chunked);
+        info->end(info);
+    }
+    info->end(info);
 }
 
 static const struct plt_option tar_options[] = {
@@ -551,4 +724,5 @@ PLT_DRIVER(.name = "tar", .summary = "a member of a tar archive, sparse or not",
            .kind = PLT_KIND_ARCHIVE, .threads = PLT_CONCURRENT_READS,
            .caps = PLT_CAP_NOWAIT, .options = tar_options, .probe = tar_probe,
            .open = tar_open, .close = tar_close, .read = tar_read,
-           .extents = tar_extents, .members = tar_members, .info = tar_info)
+           .extents = tar_extents, .members = tar_members, .check = tar_check,
+           .info = tar_info)

@@ -33,6 +33,7 @@ PLUGIN = {
     "curl": ["curl/"],
     "gzip": ["zlib.h", "libdeflate.h", "isa-l/", "isa-l.h"],
     "qcow2": ["zlib.h", "zstd.h", "libdeflate.h", "openssl/"],
+    "tar": ["libxml/", "openssl/"],
     "vmdk": ["zlib.h", "libdeflate.h"],
 }
 
