@@ -271,6 +271,8 @@ enum plt_status image_check_json(struct image *image, struct plt_io *io,
                                  struct plt_error *err)
 {
     struct node *const top = stack_top(image_stack(image));
+    bool is_checked = false;
+    enum plt_status st = PLT_OK;
     struct findings f = {.list = json_array(), .most = most};
     struct plt_check c = {.struct_size = (uint32_t)sizeof(c),
                           .finding = take_finding,
@@ -278,7 +280,15 @@ enum plt_status image_check_json(struct image *image, struct plt_io *io,
 
     if (!f.list)
         return plt_fail(err, PLT_NOMEM, "a list");
-    const enum plt_status st = node_check(top, io, &c, err);
+    /* The format's tables, and what the layers below keep to compare with. */
+    for (struct node *n = top; n && st == PLT_OK; n = n->below) {
+        if (!n->driver->check)
+            continue;
+        is_checked = true;
+        st = node_check(n, io, &c, err);
+    }
+    if (!is_checked)
+        st = node_check(top, io, &c, err); /* says that there is none */
     if (st != PLT_OK) {
         json_decref(f.list);
         return st;

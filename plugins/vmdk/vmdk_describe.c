@@ -8,8 +8,6 @@
 
 static void put_extent(struct plt_info *info, const struct vmdk_extent *e)
 {
-    static const char *const types[] = {"FLAT", "ZERO", "SPARSE", "VMFSSPARSE",
-                                        "SESPARSE"};
     const bool is_sparse = e->type != VMDK_FLAT && e->type != VMDK_ZERO;
 
     info->object_begin(info, NULL);
@@ -22,7 +20,7 @@ static void put_extent(struct plt_info *info, const struct vmdk_extent *e)
         info->number(info, "cluster-size", e->header.grain);
     /* As qemu-img: what a descriptor calls it; the file itself is not called
      * anything. */
-    info->text(info, "format", e->name ? types[(unsigned)e->type % 5] : "");
+    info->text(info, "format", e->word ? e->word : "");
     if (e->uses_second_directory)
         info->boolean(info, "uses-redundant-directory", true);
     if (e->walked)

@@ -97,6 +97,7 @@ static enum plt_status take_extent(struct vmdk_descriptor *d, const char *line,
     struct vmdk_line *const x = &d->lines[d->n_lines++];
     *x = (struct vmdk_line){.access = (enum vmdk_access)access,
                             .type = types[i].type,
+                            .word = types[i].word,
                             .len = sectors * SECTOR,
                             .off = off * SECTOR,
                             .name = has_name && !is_zero ? strdup(name) : NULL};

@@ -28,9 +28,10 @@ enum vmdk_type {
 struct vmdk_line {
     enum vmdk_access access;
     enum vmdk_type type;
-    uint64_t len; /* bytes */
-    uint64_t off; /* bytes in the file; flat ones */
-    char *name;   /* new; NULL: none (zero) */
+    const char *word; /* the type as written; of static memory */
+    uint64_t len;     /* bytes */
+    uint64_t off;     /* bytes in the file; flat ones */
+    char *name;       /* new; NULL: none (zero) */
 };
 
 struct vmdk_descriptor {

@@ -63,7 +63,8 @@ struct vmdk_extent {
     unsigned no;
     struct vmdk_header header; /* sparse */
     uint64_t *gd;              /* byte offsets of grain tables; 0: none */
-    char *name;                /* as written; NULL: the file itself */
+    const char *word; /* what the descriptor calls its type; "": nothing */
+    char *name;       /* as written; NULL: the file itself */
     bool uses_second_directory;
     uint8_t **walked; /* tables made by walking the stream, or NULL */
 };

@@ -203,6 +203,7 @@ static enum plt_status add_extents(struct vmdk *v, struct plt_io *io,
         e->type = line->type;
         e->off = line->off;
         e->name = line->name;
+        e->word = line->word;
         e->is_closed = line->access == VMDK_NOACCESS;
         if (line->len > PLT_SIZE_MAX - v->size)
             return plt_fail(err, PLT_CORRUPT, "extents of more than 8 EiB");

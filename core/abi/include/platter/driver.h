@@ -486,7 +486,8 @@ struct plt_driver {
                                  struct plt_error *err);
 
     /* Optional: compare all that the image says of itself; changes nothing.
-     * OK: it could be checked, whatever was found.  May wait, long. */
+     * Adds to the counts of *check.  OK: it could be checked, whatever was
+     * found.  May wait, long. */
     enum plt_status (*check)(void *image, struct plt_io *io,
                              struct plt_check *check, struct plt_error *err);
 
