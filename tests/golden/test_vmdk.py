@@ -118,6 +118,51 @@ def zeroed():
     whole_check("z.vmdk")
 
 
+@case("what else qemu-img can be asked to write")
+def options():
+    raw = source()
+    for k, o in enumerate(("hwversion=10", "adapter_type=lsilogic,zeroed_grain=on",
+                           "adapter_type=buslogic,subformat=twoGbMaxExtentFlat",
+                           "toolsversion=99,hwversion=7,subformat=streamOptimized")):
+        name = f"opt{k}.vmdk"
+        sh(f"qemu-img convert -O vmdk -o {o} {raw} {name}")
+        others = [f for f in os.listdir(".") if f.startswith(f"opt{k}-")]
+        whole_check(name, *others)
+
+
+@case("disks over 2 TiB")
+def vast():
+    start()
+    T = 1 << 40
+    sh(f"qemu-img create -q -f vmdk vast.vmdk 4T; qemu-io -f vmdk -c 'write -P 1 0 64k' "
+       f"-c 'write -P 2 {2 * T - 32768} 64k' -c 'write -P 3 {4 * T - 65536} 64k' vast.vmdk")
+    for off, value in ((0, 1), (2 * T - 1000, 2), (2 * T, 2), (4 * T - 512, 3), (T, 0)):
+        assert server.range("/disk/web/vast.vmdk", off, 500) == bytes([value]) * 500, off
+    same_map("vast.vmdk")
+    same_info("vast.vmdk")
+    assert platter("check", "vast.vmdk").returncode == 0
+
+
+@case("check finds grains and tables outside the file, as qemu-img check does")
+def damage():
+    raw = source()
+    sh(f"qemu-img convert -O vmdk {raw} dam.vmdk")
+    data = open("dam.vmdk", "rb").read()
+    rgd, gd = struct.unpack_from("<QQ", data, 48)
+    table, = struct.unpack_from("<I", data, gd * 512)
+    for at, value in ((table * 512, 0x7fffffff), (table * 512 + 40, len(data) // 512 + 128),
+                      (table * 512 + 8, 0)):
+        bad = bytearray(data)
+        struct.pack_into("<I", bad, at, value)
+        write("damx.vmdk", bytes(bad))
+        theirs = subprocess.run(["qemu-img", "check", "--output=json", "-f", "vmdk", "damx.vmdk"],
+                                capture_output=True)
+        ours = platter("check", "--json", "damx.vmdk", check=False)
+        assert (ours.returncode == 0) == (theirs.returncode == 0), (at, ours, theirs)
+        if value:
+            assert json.loads(ours.stdout)["corruptions"] == 1, ours.stdout
+
+
 @case("a disk in several files of 2 GiB, over their borders")
 def pieces():
     start()
@@ -251,6 +296,20 @@ def at_end():
         same_disk(f"/disk/web/at-end-{version}.vmdk", t)
         same_map(f"at-end-{version}.vmdk")
         same_info(f"at-end-{version}.vmdk")
+
+
+@case("a remote stream is opened and read in a bounded number of requests")
+def round_trips():
+    start()
+    write("noise.raw", os.urandom(6 * M) + bytes(2 * M))
+    stream("far.vmdk", "noise.raw")
+    # head, footer, directory, grain table, grain
+    assert server.range("/disk/web/far.vmdk", 3 * M, 65536) == part("noise.raw", 3 * M, 65536)
+    sent, n = nginx.sent("/far.vmdk")
+    print(f"   # cold open and 64 KiB of a stream: {n} requests, {sent} bytes")
+    assert n <= 5, (n, sent)
+    assert server.range("/disk/web/far.vmdk", 5 * M, 4096) == part("noise.raw", 5 * M, 4096)
+    assert nginx.sent("/far.vmdk")[1] - n <= 1
 
 
 @case("a stream cut off before its footer, or with a damaged one, is walked")
@@ -439,6 +498,112 @@ def ova():
             same_disk(f"/disk/{origin}/{name}", raw)
     info = json.loads(server.get("/v1/info/lab/box.ova").body)
     assert [l["driver"] for l in info["layers"]] == ["vmdk", "tar", "file"], info
+
+
+def envelope(disks, files, head=""):
+    """disks: id -> (file id, capacity, units); files: id -> (href, more)"""
+    return (f'<?xml version="1.0" encoding="UTF-8"?>\n{head}<ovf:Envelope '
+            'xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"><ovf:References>' +
+            "".join(f'<ovf:File ovf:id="{i}" ovf:href="{h}" {more}/>'
+                    for i, (h, more) in files.items()) +
+            "</ovf:References><ovf:DiskSection><ovf:Info>disks</ovf:Info>" +
+            "".join(f'<ovf:Disk ovf:diskId="{d}" ovf:fileRef="{f}" ovf:capacity="{c}" '
+                    f'ovf:capacityAllocationUnits="{u}" ovf:format="http://www.vmware.com/'
+                    'interfaces/specifications/vmdk.html#streamOptimized"/>'
+                    for d, (f, c, u) in disks.items()) +
+            "</ovf:DiskSection></ovf:Envelope>\n")
+
+
+@case("the OVF says which file is the disk; chunks are joined, gzip is undone")
+def ovf():
+    start()
+    raw = source()
+    sh(f"qemu-img convert -O vmdk -o subformat=streamOptimized {raw} sys.vmdk;"
+       "qemu-img create -q -f vmdk other.vmdk 1M; cp other.vmdk iso.img;"
+       "split -b 100000 -d -a 9 sys.vmdk sys.vmdk.; gzip -c sys.vmdk > sysz.vmdk")
+    chunks = sorted(f for f in os.listdir(".") if f.startswith("sys.vmdk.0"))
+    assert len(chunks) > 2
+    write("a.ovf", envelope({"d1": ("f1", 96, "byte * 2^20")},
+                            {"f1": ("sys.vmdk", ""), "f2": ("iso.img", "")}))
+    sh("tar -cf a.ova a.ovf other.vmdk iso.img sys.vmdk")
+    same_disk("/disk/web/a.ova", raw)
+    layer = json.loads(server.get("/v1/info/lab/a.ova").body)["layers"][1]
+    assert layer["member"] == "sys.vmdk" and layer["ovf-disks"][0]["capacity"] == 96 * M, layer
+    write("c.ovf", envelope({"d1": ("f1", 96 * M, "byte")},
+                            {"f1": ("sys.vmdk", 'ovf:chunkSize="100000"')}))
+    sh(["tar", "-cf", "c.ova", "c.ovf"] + chunks[1:] + chunks[:1])
+    same_disk("/disk/web/c.ova", raw)
+    same_disk("/disk/lab/c.ova", raw, "?member=sys.vmdk")
+    write("z.ovf", envelope({"d1": ("f1", 96, "MB")},
+                            {"f1": ("sysz.vmdk", 'ovf:compression="gzip"')}))
+    sh("tar -cf z.ova z.ovf sysz.vmdk")
+    same_disk("/disk/lab/z.ova", raw)
+    # two disks: the list, and not the file that is none
+    write("two.ovf", envelope({"d1": ("f1", 1, ""), "d2": ("f2", 1, "")},
+                              {"f1": ("sys.vmdk", ""), "f2": ("other.vmdk", "")}))
+    sh("tar -cf two.ova two.ovf sys.vmdk other.vmdk iso.img")
+    r = server.get("/disk/lab/two.ova")
+    assert r.status == 300, (r.status, r.body)
+    assert [c["name"] for c in json.loads(r.body)["choices"]] == ["sys.vmdk", "other.vmdk"]
+    same_disk("/disk/lab/two.ova", raw, "?member=sys.vmdk")
+
+
+@case("Vagrant boxes of VirtualBox and of VMware open by themselves")
+def boxes():
+    start()
+    raw = source()
+    sh(f"qemu-img convert -O vmdk -o subformat=streamOptimized {raw} box-disk001.vmdk;"
+       f"qemu-img convert -O vmdk -o subformat=twoGbMaxExtentSparse {raw} disk.vmdk;"
+       "echo '{}' > metadata.json; echo x > Vagrantfile; cp a.ovf box.ovf;"
+       "sed -i s/sys.vmdk/box-disk001.vmdk/ box.ovf;"
+       "tar -czf vbox.box ./Vagrantfile ./box-disk001.vmdk ./box.ovf ./metadata.json;"
+       "tar -czf vmware.box disk.vmdk disk-s001.vmdk metadata.json Vagrantfile")
+    for name in ("vbox.box", "vmware.box"):
+        for origin in ("lab", "web"):
+            same_disk(f"/disk/{origin}/{name}", raw)
+
+
+@case("an OVF that attacks is refused, and nothing outside it is read")
+def evil_ovf():
+    start()
+    dtds = ['<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>',
+            '<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>',
+            f'<!DOCTYPE a SYSTEM "{nginx.url()}x.dtd">']
+    for k, dtd in enumerate(dtds):
+        write("e.ovf", envelope({"d": ("f", 1, "")}, {"f": ("other.vmdk", "")}, dtd))
+        sh(f"tar -cf e{k}.ova e.ovf other.vmdk sys.vmdk")
+        doc = problem(server.get(f"/disk/lab/e{k}.ova"), 502)
+        assert "DTD" in doc["detail"] and "root:" not in json.dumps(doc), doc
+    assert nginx.sent("x.dtd")[1] == 0
+    for k, text in enumerate(("<a", "", "<Envelope/>", "x" * 5000)):
+        write("b.ovf", text)
+        sh(f"tar -cf b{k}.ova b.ovf other.vmdk")
+        r = server.get(f"/disk/lab/b{k}.ova", method="HEAD")
+        assert r.status in (200, 502), (text, r.status)
+
+
+@case("check compares an OVA with its manifest")
+def manifest():
+    start()
+    sums = {}
+    for f in ("a.ovf", "sys.vmdk"):
+        for alg in ("sha1", "sha256", "sha512"):
+            sums[alg, f] = hashlib.new(alg, open(f, "rb").read()).hexdigest()
+    write("m.mf", f"SHA256(a.ovf)= {sums['sha256', 'a.ovf']}\n"
+          f"SHA1(sys.vmdk)= {sums['sha1', 'sys.vmdk']}\r\n"
+          f"SHA512(sys.vmdk)={sums['sha512', 'sys.vmdk']}\n")
+    sh("tar -cf mf.ova a.ovf m.mf sys.vmdk")
+    good = platter("check", "--json", "mf.ova")
+    assert good.returncode == 0 and "corruptions" not in json.loads(good.stdout), good.stdout
+    write("m.mf", f"SHA256(a.ovf)= {sums['sha256', 'sys.vmdk']}\nSHA256(gone)= "
+          f"{sums['sha256', 'sys.vmdk']}\nnonsense\nSHA1(sys.vmdk)= "
+          f"{sums['sha1', 'sys.vmdk']}\n")
+    sh("tar -cf mfbad.ova a.ovf m.mf sys.vmdk")
+    bad = platter("check", "--json", "mfbad.ova", check=False)
+    doc = json.loads(bad.stdout)
+    assert bad.returncode == 2 and doc["corruptions"] == 3, doc
+    said = json.loads(server.get("/v1/check/web/mfbad.ova").body)
+    assert said["corruptions"] == 3 and any("a.ovf" in f["text"] for f in said["findings"])
 
 
 main()

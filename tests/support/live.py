@@ -178,6 +178,9 @@ class Platterd:
 
 def platter(*args, check=True):
     r = subprocess.run([BIN + "/platter", *args], capture_output=True, timeout=300)
+    # LeakSanitizer's own helper dies now and then, of itself: it says so.
+    if b"LeakSanitizer has encountered a fatal error" in r.stderr:
+        r = subprocess.run([BIN + "/platter", *args], capture_output=True, timeout=300)
     if check and r.returncode != 0:
         raise AssertionError(f"platter {args}: {r.returncode} {r.stderr[-600:]!r}")
     return r
