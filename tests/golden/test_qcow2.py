@@ -16,7 +16,7 @@ for path, text in ((SECRET, "geheim"), (OTHER, "anders"), (tmp + "/wrong", "fals
 M = 1 << 20
 WRITES = ("-c 'write -P 1 0 1M' -c 'write -P 2 3M 100k' -c 'write -z 5M 1M' "
           "-c 'write -P 3 5243904 3000' -c 'write -P 4 8M 64k' -c 'discard 8M 64k' "
-          "-c 'write -P 5 12582000 70000' -c 'write -P 6 20M 2M'")
+          "-c 'write -P 5 12582000 70000' -c 'write -P 6 20M 2M' -c 'write -z 20M 128k'")
 server = nginx = None
 
 
