@@ -4,6 +4,7 @@ info equal the tool's, from a folder and out of a tar.gz on a web server."""
 import sys, os, json, hashlib, struct
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from live import *
+import oracle
 
 www = tmp + "/www"
 os.makedirs(www)
@@ -56,26 +57,11 @@ def target(name, is_locked=False):
 
 def same_map(name, is_locked=False):
     ours = json.loads(platter("map", "--json", name).stdout)
-    theirs = json.loads(sh(["qemu-img", "map", "--output=json", *target(name, is_locked)]))
-    if theirs and "compressed" not in theirs[0]:  # before QEMU 8.2
-        ours = keys(ours, "compressed")
-        # what it does not tell apart, it joins
-        joined = []
-        for r in ours:
-            last = joined[-1] if joined else None
-            if last and all(last.get(k) == r.get(k) for k in
-                            ("depth", "present", "zero", "data")) and \
-                    "offset" not in last and "offset" not in r:
-                last["length"] += r["length"]
-            else:
-                joined.append(dict(r))
-        ours = joined
-    theirs = keys(theirs, "filename")
-    assert ours == theirs, next((a, b) for a, b in zip(ours + [0], theirs + [0]) if a != b)
+    oracle.same_map(ours, json.loads(sh(["qemu-img", "map", "--output=json",
+                                         *target(name, is_locked)])))
     # The gateway says the same.
     start()
-    said = json.loads(server.get(f"/v1/extents/lab/{name}?format=qemu-map").body)
-    assert said == json.loads(platter("map", "--json", name).stdout)
+    assert json.loads(server.get(f"/v1/extents/lab/{name}?format=qemu-map").body) == ours
 
 
 COUNTS = ("image-end-offset", "total-clusters", "check-errors", "allocated-clusters",
@@ -103,15 +89,7 @@ def same_info(name):
 
 
 def same_disk(url, path, query=""):
-    """The whole, and random spans, cold and warm."""
-    size = os.path.getsize(path)
-    for _ in ("cold", "warm"):
-        for off, n in slices(size, 4):
-            assert server.range(url + query, off, n) == part(path, off, n), (url, off, n)
-    if size <= 64 * M:
-        body = server.get(url + query).body
-        assert hashlib.sha256(body).digest() == \
-            hashlib.sha256(open(path, "rb").read()).digest(), url
+    oracle.same_disk(server, url + query, path)
 
 
 def zeros_are_zeros(name, path):

@@ -4,6 +4,7 @@ by the specification and held against QEMU reading the same file."""
 import sys, os, json, hashlib, struct, zlib
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from live import *
+import oracle
 
 www = tmp + "/www"
 os.makedirs(www)
@@ -37,34 +38,12 @@ def truth(name):
 
 
 def same_disk(url, path, query=""):
-    size = os.path.getsize(path)
-    for _ in ("cold", "warm"):
-        for off, n in slices(size, 5):
-            assert server.range(url + query, off, n) == part(path, off, n), (url, off, n)
-    if size <= 128 * M:
-        body = server.get(url + query).body
-        assert hashlib.sha256(body).digest() == \
-            hashlib.sha256(open(path, "rb").read()).digest(), url
+    oracle.same_disk(server, url + query, path, 5, 128 * M)
 
 
 def same_map(name):
-    ours = json.loads(platter("map", "--json", name).stdout)
-    theirs = json.loads(sh(["qemu-img", "map", "--output=json", "-f", "vmdk", name]))
-    for r in theirs:
-        r.pop("filename", None)
-    if theirs and "compressed" not in theirs[0]:  # before QEMU 8.2
-        joined = []
-        for r in ours:
-            r.pop("compressed")
-            last = joined[-1] if joined else None
-            if last and all(last.get(k) == r.get(k) for k in
-                            ("depth", "present", "zero", "data")) and \
-                    "offset" not in last and "offset" not in r:
-                last["length"] += r["length"]
-            else:
-                joined.append(r)
-        ours = joined
-    assert ours == theirs, next((a, b) for a, b in zip(ours + [0], theirs + [0]) if a != b)
+    oracle.same_map(json.loads(platter("map", "--json", name).stdout),
+                    json.loads(sh(["qemu-img", "map", "--output=json", "-f", "vmdk", name])))
 
 
 def same_info(name):
