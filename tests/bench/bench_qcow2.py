@@ -53,7 +53,7 @@ for name in ("plain", "zlib", "zstd"):
         ours.append(timed(lambda: sh(f"{BIN}/platter read {www}/{name}.qcow2 > /dev/null")))
         theirs.append(qemu(f"{www}/{name}.qcow2"))
         far.append(served(name))
-        far_q.append(qemu(f"{nginx.url()}{name}.qcow2", 40))
+        far_q.append(qemu(f"{nginx.url()}{name}.qcow2", 20))
     print(f"  {name:6} ({size >> 20:3} MiB), local          {med(ours):8.2f}   {med(theirs):8.2f}"
           f"   {med(theirs) / med(ours):5.2f}")
     print(f"  {name:6} over http                 {med(far):8.2f}   {med(far_q):8.2f}"
