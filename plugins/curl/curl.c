@@ -601,23 +601,64 @@ static enum plt_status read_forward(struct curl_image *ci, struct plt_io *io,
     return st;
 }
 
+/* The beginning of a long segment, as far as the head and the cache have it,
+ * filled; what is left of it. */
+static struct plt_seg take_cached(const struct curl_image *ci, struct plt_seg s)
+{
+    while (s.len && s.off < ci->size) {
+        const uint64_t no = s.off / CURL_BLOCK;
+        const size_t in = (size_t)(s.off % CURL_BLOCK);
+        const size_t len = block_len(ci, no);
+        const uint8_t *from = no ? NULL : ci->head;
+        size_t there = no ? len : ci->head_len;
+        struct plt_block *block = NULL;
+        if (no && ci->host->block_claim(ci->host, no, len, true, &block) !=
+                      PLT_CLAIM_HIT)
+            break;
+        if (block)
+            from = block->data;
+        there = there > in ? there - in : 0;
+        if (there > s.len)
+            there = s.len;
+        memcpy(s.buf, from + in, there);
+        if (block)
+            ci->host->block_release(ci->host, block);
+        if (!there)
+            break;
+        s.off += there;
+        s.len -= there;
+        s.buf = (uint8_t *)s.buf + there;
+    }
+    return s;
+}
+
 static enum plt_status curl_read(void *image, struct plt_io *io,
                                  const struct plt_seg *segs, size_t n,
                                  struct plt_error *err)
 {
     struct curl_image *const ci = (struct curl_image *)image;
+    struct plt_seg *const rest = malloc((n ? n : 1) * sizeof(*rest));
+    enum plt_status st = PLT_OK;
     size_t left = 0;
 
+    if (!rest)
+        return plt_fail(err, PLT_NOMEM, "a read");
     for (size_t i = 0; i < n; i++) {
-        if (is_head(ci, &segs[i]))
-            memcpy(segs[i].buf, ci->head + segs[i].off, segs[i].len);
-        else
-            left++;
+        struct plt_seg s = segs[i];
+        if (is_head(ci, &s)) {
+            memcpy(s.buf, ci->head + s.off, s.len);
+            continue;
+        }
+        if (ci->has_ranges && is_direct(&s))
+            s = take_cached(ci, s);
+        if (s.len)
+            rest[left++] = s;
     }
-    if (!left)
-        return PLT_OK;
-    return ci->has_ranges ? read_ranges(ci, io, segs, n, err)
-                          : read_forward(ci, io, segs, n, err);
+    if (left)
+        st = ci->has_ranges ? read_ranges(ci, io, rest, left, err)
+                            : read_forward(ci, io, rest, left, err);
+    free(rest);
+    return st;
 }
 
 static enum plt_status curl_resolve_size(void *image, struct plt_io *io,
