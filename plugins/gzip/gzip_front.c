@@ -189,7 +189,8 @@ static bool is_due(const struct front *f)
 {
     const uint64_t out = out_now(f) - f->last_out;
     return !f->pending.is_set &&
-           ((out >= POINT_OUT && f->base + f->pos - f->last_in >= POINT_IN) ||
+           ((out >= POINT_FIRST && f->last_out == 0) ||
+            (out >= POINT_OUT && f->base + f->pos - f->last_in >= POINT_IN) ||
             out >= POINT_OUT_MAX);
 }
 

@@ -25,6 +25,8 @@ enum {
     ZERO_UNIT = 64 * 1024,   /* zero runs are whole units of this */
     POINT_OUT = 1 << 20,     /* a point each MiB decoded ... */
     POINT_IN = 64 * 1024,    /* ... and 64 KiB compressed ... */
+    POINT_FIRST = 256 << 10, /* ... the first one early: whoever opens the
+                                stream again looks at its beginning */
     POINT_OUT_MAX = 4 << 20, /* ... but at the latest after 4 MiB decoded */
     MAX_SPAN = 64 << 20,     /* a span beyond it is not decoded at random */
     MAX_BUSY = 32            /* spans being decoded at a time */
