@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "request.h"
+#include "route.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -9,8 +9,10 @@ void access_log(struct request *r, enum MHD_RequestTerminationCode end)
                                        "shutdown",  "read",  "client_gone"};
     struct log_line l;
 
+    const size_t route = r->route ? route_index(r->route) : SERVER_ROUTES - 1;
+
     if (r->status < SERVER_STATUSES)
-        (void)atomic_fetch_add(&r->server->by_status[r->status], 1);
+        (void)atomic_fetch_add(&r->server->by_route[route][r->status], 1);
     log_begin(&l, r->err.status != PLT_OK ? LOG_WARN : LOG_INFO, "request");
     log_text(&l, "req", r->id);
     log_text(&l, "client", r->client);

@@ -6,14 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "request.h"
+#include "cors.h"
+#include "route.h"
 
 enum MHD_Result answer_queue(struct request *r, unsigned status,
                              struct MHD_Response *response)
 {
     if (!response)
         return MHD_NO;
-    (void)MHD_add_response_header(response, "Request-Id", r->id);
+    (void)MHD_add_response_header(response, "X-Request-Id", r->id);
+    cors_add(r, response);
     (void)MHD_add_response_header(response, "X-Content-Type-Options",
                                   "nosniff");
     r->status = status;
@@ -54,6 +56,10 @@ enum MHD_Result answer_json(struct request *r, unsigned status, json_t *value,
     }
     (void)MHD_add_response_header(response, "Content-Type", type);
     (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    if (r->link[0])
+        (void)MHD_add_response_header(response, "Link", r->link);
+    if (r->location[0])
+        (void)MHD_add_response_header(response, "Location", r->location);
     return answer_queue(r, status, response);
 }
 
@@ -64,29 +70,41 @@ static json_t *problem(const struct request *r, const char *type,
                      "status", (int)status, "request_id", r->id);
 }
 
+/* The response of a problem document, which is consumed; NULL without memory.
+ */
+static struct MHD_Response *problem_response(json_t *doc)
+{
+    char *const text = doc ? json_dumps(doc, JSON_INDENT(2)) : NULL;
+
+    json_decref(doc);
+    if (!text)
+        return NULL;
+    const size_t len = strlen(text);
+    text[len] = '\n'; /* in place of the NUL: the length is told */
+    struct MHD_Response *const response =
+        MHD_create_response_from_buffer(len + 1, text, MHD_RESPMEM_MUST_FREE);
+    if (!response) {
+        free(text);
+        return NULL;
+    }
+    (void)MHD_add_response_header(response, "Content-Type",
+                                  "application/problem+json");
+    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    return response;
+}
+
 enum MHD_Result answer_problem(struct request *r, unsigned status,
                                const char *title, const char *detail)
 {
     json_t *const doc = problem(r, "about:blank", status, title);
 
-    if (!doc)
+    if (doc)
+        (void)json_object_set_new(doc, "detail", json_string(detail));
+    struct MHD_Response *const response = problem_response(doc);
+    if (!response)
         return MHD_NO;
-    (void)json_object_set_new(doc, "detail", json_string(detail));
-    char *const text = json_dumps(doc, JSON_INDENT(2));
-    json_decref(doc);
-    if (!text)
-        return MHD_NO;
-    struct MHD_Response *const response = MHD_create_response_from_buffer(
-        strlen(text), text, MHD_RESPMEM_MUST_FREE);
-    if (!response) {
-        free(text);
-        return MHD_NO;
-    }
-    (void)MHD_add_response_header(response, "Content-Type",
-                                  "application/problem+json");
-    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
     if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
-        (void)MHD_add_response_header(response, "Allow", "GET, HEAD, OPTIONS");
+        (void)MHD_add_response_header(response, "Allow", r->route->methods);
     if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE) {
         char value[48];
         (void)snprintf(value, sizeof(value), "bytes */%llu",
@@ -98,10 +116,17 @@ enum MHD_Result answer_problem(struct request *r, unsigned status,
 }
 
 /* Errors whose text says only what the client's own image is. */
-static bool is_public(enum plt_status st)
+static bool is_public(const struct plt_error *err)
 {
+    const enum plt_status st = err->status;
+
+    /* What is missing inside an image may be said; what a source misses is a
+     * place. */
+    if (st == PLT_NOT_FOUND)
+        return err->layer[0] && strcmp(err->layer, "file") != 0 &&
+               strcmp(err->layer, "curl") != 0;
     return st == PLT_CORRUPT || st == PLT_UNSUPPORTED || st == PLT_CHOICE ||
-           st == PLT_INVALID;
+           st == PLT_INVALID || st == PLT_EXISTS;
 }
 
 /* Everything but unreserved characters, percent-encoded. */
@@ -146,7 +171,7 @@ enum MHD_Result answer_error(struct request *r, const struct plt_error *err)
         return MHD_NO;
     if (err->layer[0])
         (void)json_object_set_new(doc, "layer", json_string(err->layer));
-    if (is_public(err->status) && err->text[0]) {
+    if (is_public(err) && err->text[0]) {
         json_t *detail = json_string(err->text);
         if (!detail) /* bytes that are no text: the log has them */
             detail = json_string("see the log");
@@ -154,19 +179,9 @@ enum MHD_Result answer_error(struct request *r, const struct plt_error *err)
     }
     if (err->status == PLT_CHOICE && r->choices)
         add_choices(r, doc);
-    char *const text = json_dumps(doc, JSON_INDENT(2));
-    json_decref(doc);
-    if (!text)
+    struct MHD_Response *const response = problem_response(doc);
+    if (!response)
         return MHD_NO;
-    struct MHD_Response *const response = MHD_create_response_from_buffer(
-        strlen(text), text, MHD_RESPMEM_MUST_FREE);
-    if (!response) {
-        free(text);
-        return MHD_NO;
-    }
-    (void)MHD_add_response_header(response, "Content-Type",
-                                  "application/problem+json");
-    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
     if (plt_status_retry(err->status))
         (void)MHD_add_response_header(response, "Retry-After", "1");
     return answer_queue(r, status, response);

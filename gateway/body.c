@@ -7,6 +7,9 @@
  * meanwhile.  A read that fails ends the connection: an answer is never padded,
  * and never ends quietly.
  *
+ * Several ranges are sent one after another: each is a span with windows of its
+ * own, behind the head of its part.
+ *
  * Lock: `lock` guards all but off and end, which the event thread owns. */
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +34,9 @@ struct body {
     struct request *request;
     struct lock lock;
     unsigned refs;       /* the response, and a running job */
-    uint64_t start, end; /* of the range on the disk; end is exclusive */
+    uint64_t start, end; /* of the span on the disk; end is exclusive */
+    uint64_t base;       /* where in the content the span's bytes begin */
+    size_t part;         /* of several: which one the span is */
     struct window now, next;
     bool has_next, is_reading, is_sleeping, has_failed;
     uint64_t read_off; /* what the job reads */
@@ -138,10 +143,9 @@ static ssize_t take_now(struct body *b, uint64_t off, char *buf, size_t max)
     return MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
-static ssize_t body_read(void *cookie, uint64_t pos, char *buf, size_t max)
+/* Bytes of the span that is being sent. */
+static ssize_t read_span(struct body *b, uint64_t off, char *buf, size_t max)
 {
-    struct body *const b = (struct body *)cookie;
-    const uint64_t off = b->start + pos;
     ssize_t n = 0;
 
     if (max > b->end - off)
@@ -175,6 +179,58 @@ static ssize_t body_read(void *cookie, uint64_t pos, char *buf, size_t max)
     return n;
 }
 
+static ssize_t copy_text(const char *text, size_t len, size_t at, char *buf,
+                         size_t max)
+{
+    const size_t n = len - at < max ? len - at : max;
+    memcpy(buf, text + at, n);
+    return (ssize_t)n;
+}
+
+/* On to the next part: no read of the one before runs any more, since all of
+ * its bytes were there. */
+static void next_part(struct body *b)
+{
+    const struct multipart *const m = b->request->multi;
+
+    b->base += b->end - b->start;
+    if (++b->part < m->n) {
+        const struct part *const p = &m->parts[b->part];
+        b->start = p->span.first;
+        b->end = p->span.last + 1;
+        b->base += p->head_len;
+    } else {
+        b->start = b->end = 0;
+    }
+    lock_take(&b->lock);
+    b->now.len = b->next.len = 0;
+    b->has_next = false;
+    b->step = WINDOW_MIN;
+    lock_give(&b->lock);
+}
+
+static ssize_t body_read(void *cookie, uint64_t pos, char *buf, size_t max)
+{
+    struct body *const b = (struct body *)cookie;
+    const struct multipart *const m = b->request->multi;
+
+    if (!m)
+        return read_span(b, b->start + pos, buf, max);
+    while (b->part < m->n && pos >= b->base + (b->end - b->start))
+        next_part(b);
+    if (b->part == m->n) {
+        if (pos - b->base >= m->tail_len)
+            return MHD_CONTENT_READER_END_OF_STREAM;
+        return copy_text(m->tail, m->tail_len, (size_t)(pos - b->base), buf,
+                         max);
+    }
+    const struct part *const p = &m->parts[b->part];
+    if (pos < b->base)
+        return copy_text(p->head, p->head_len,
+                         p->head_len - (size_t)(b->base - pos), buf, max);
+    return read_span(b, b->start + (pos - b->base), buf, max);
+}
+
 static void body_free(void *cookie)
 {
     struct body *const b = (struct body *)cookie;
@@ -193,15 +249,21 @@ struct MHD_Response *body_response(struct request *r)
     b->refs = 1;
     b->start = r->first;
     b->end = r->last + 1;
+    if (r->multi) {
+        b->start = r->multi->parts[0].span.first;
+        b->end = r->multi->parts[0].span.last + 1;
+        b->base = r->multi->parts[0].head_len;
+    }
     b->step = WINDOW_MIN;
     b->now = (struct window){.data = r->piece,
                              .cap = r->piece_len,
                              .len = r->piece_len,
-                             .off = r->first};
+                             .off = b->start};
     r->piece = NULL;
     request_ref(r);
     struct MHD_Response *const response = MHD_create_response_from_callback(
-        b->end - b->start, BLOCK, body_read, b, body_free);
+        r->multi ? r->multi->len : b->end - b->start, BLOCK, body_read, b,
+        body_free);
     if (!response)
         body_unref(b);
     return response;

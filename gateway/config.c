@@ -4,21 +4,32 @@
 #include "config.h"
 
 #include <getopt.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <platter/option.h>
 
+#include "config_file.h"
+#include "range.h"
+#include "stack/catalogue.h"
+#include "stack/policy.h"
+
+enum { MAX_SECRETS = 256 };
+
 static const char usage_text[] =
     "usage: platterd [OPTIONS]\n"
     "\n"
     "  --origin NAME=BASE      an http(s) URL prefix or a folder (repeat)\n"
     "  --listen ADDR:PORT      default 127.0.0.1:8080 (repeat)\n"
+    "  --image NAME=ORIGIN/PATH[?SELECTORS]   a named image (repeat)\n"
     "  --secret NAME=FILE      a key for encrypted images (repeat)\n"
+    "  --cors ORIGIN           web pages of scheme://host[:port], or *, may "
+    "read\n"
+    "                          answers (repeat)\n"
     "  --config FILE           JSON, the same names; flags are added to it\n"
-    "  --state DIR             keep indexes between runs\n"
+    "  --check-config          say what is wrong with all of it, and exit\n"
+    "  --state DIR             keep indexes and registered images\n"
     "  --plugin-path DIRS      further folders with drivers\n"
     "  --cache-size N          memory for decoded data (default 256M)\n"
     "  --deadline SECONDS      of one wait for a source (default 30)\n"
@@ -26,361 +37,333 @@ static const char usage_text[] =
     "  --max-waiting-per-image N   (default 64)\n"
     "  --max-open N            images kept open (default 256)\n"
     "  --max-connections N     (default 4096)\n"
-    "  --revalidate SECONDS    compare with the source so often (default 5)\n"
+    "  --max-ranges N          ranges in one request (default 64)\n"
+    "  --revalidate SECONDS    compare with the source so often (default 5;\n"
+    "                          0: at every request)\n"
     "  --drain SECONDS         at the end, wait for running answers (default "
     "10)\n"
     "  --log-level error|warn|info|debug\n"
     "  --pid-file FILE\n"
     "  --help, --version\n"
     "\n"
+    "SIGHUP: read flags and file again; connections stay.  SIGTERM: end when\n"
+    "running answers have ended.\n"
     "Exit: 0 stopped as asked, 1 cannot start, 2 wrong usage.\n";
 
-static int bad(const char *what, const char *value)
-{
-    (void)fprintf(stderr, "platterd: %s: %s\n", what, value ? value : "");
-    return 2;
-}
+/* ---- Lists ---- */
 
-static int number(const char *what, const char *text, unsigned most,
-                  unsigned *out)
+void config_add(struct config_parse *p, struct config_list *list,
+                const char *name, const char *value, char *selectors,
+                char *labels)
 {
-    uint64_t v;
-    if (!plt_parse_bytes(text, &v) || v > most)
-        return bad(what, text);
-    *out = (unsigned)v;
-    return 0;
-}
+    struct config *const c = p->config;
+    const char *const what = list == &c->origins  ? "origins"
+                             : list == &c->images ? "images"
+                                                  : "secrets";
+    const size_t most = list == &c->origins  ? (size_t)POLICY_MAX_ORIGINS
+                        : list == &c->images ? (size_t)CATALOGUE_MAX
+                                             : (size_t)MAX_SECRETS;
+    const char *const path[] = {what, name};
+    const char *wrong = NULL;
 
-static int set_text(char **slot, const char *value)
-{
-    free(*slot);
-    *slot = strdup(value);
-    return *slot ? 0 : bad("out of memory", NULL);
-}
-
-static int add_named(struct config_named *list, size_t *n, const char *name,
-                     const char *value, char *selectors)
-{
-    if (*n == CONFIG_MAX_NAMED) {
-        free(selectors);
-        return bad("too many origins or images", name);
+    for (size_t i = 0; i < list->n && !wrong; i++) {
+        if (strcmp(list->v[i].name, name) == 0)
+            wrong = "named twice";
     }
-    list[*n] = (struct config_named){
-        .name = strdup(name), .value = strdup(value), .selectors = selectors};
-    (*n)++;
-    return 0;
+    if (list->n == most)
+        config_bad(p, path, 2, "more than %zu", most);
+    else if (wrong)
+        config_bad(p, path, 2, "%s", wrong);
+    struct config_named *const grown =
+        wrong || list->n == most
+            ? NULL
+            : realloc(list->v, (list->n + 1) * sizeof(*grown));
+    if (!grown) {
+        free(selectors);
+        free(labels);
+        return;
+    }
+    list->v = grown;
+    grown[list->n++] = (struct config_named){.name = strdup(name),
+                                             .value = strdup(value),
+                                             .selectors = selectors,
+                                             .labels = labels};
 }
 
-static int add_origin(struct config *c, const char *text)
+/* NAME=VALUE of a flag. */
+static void add_pair(struct config_parse *p, struct config_list *list,
+                     const char *flag, const char *text)
 {
     const char *const eq = strchr(text, '=');
-    if (!eq || eq == text || !eq[1])
-        return bad("--origin takes NAME=BASE", text);
+    const char *const query =
+        list == &p->config->images && eq ? strchr(eq, '?') : NULL;
+
+    if (!eq || eq == text || !eq[1]) {
+        config_bad(p, NULL, 0, "--%s takes NAME=VALUE: %s", flag, text);
+        return;
+    }
     char *const name = strndup(text, (size_t)(eq - text));
-    const int r =
-        name ? add_named(c->origins, &c->n_origins, name, eq + 1, NULL) : 2;
+    char *const value =
+        query ? strndup(eq + 1, (size_t)(query - eq - 1)) : strdup(eq + 1);
+    if (name && value)
+        config_add(p, list, name, value, query ? strdup(query + 1) : NULL,
+                   NULL);
     free(name);
-    return r;
+    free(value);
 }
 
-static int add_secret(struct config *c, const char *text)
+void config_add_listen(struct config_parse *p, const char *text,
+                       const char *const *path, size_t n)
 {
-    const char *const eq = strchr(text, '=');
-    if (!eq || eq == text || !eq[1])
-        return bad("--secret takes NAME=FILE", text);
-    char *const name = strndup(text, (size_t)(eq - text));
-    const int r =
-        name ? add_named(c->secrets, &c->n_secrets, name, eq + 1, NULL) : 2;
-    free(name);
-    return r;
-}
+    struct config *const c = p->config;
 
-static int add_listen(struct config *c, const char *text)
-{
     if (c->n_listen == CONFIG_MAX_LISTEN)
-        return bad("too many addresses to listen on", text);
-    c->listen[c->n_listen++] = strdup(text);
-    return 0;
+        config_bad(p, path, n, "more than %d addresses", CONFIG_MAX_LISTEN);
+    else if (!strrchr(text, ':'))
+        config_bad(p, path, n, "listen takes ADDR:PORT: %s", text);
+    else
+        c->listen[c->n_listen++] = strdup(text);
 }
 
-static int log_level(struct config *c, const char *text)
+void config_add_cors(struct config_parse *p, const char *text,
+                     const char *const *path, size_t n)
+{
+    struct config *const c = p->config;
+    const char *const host = strstr(text, "://");
+    const bool is_origin =
+        host && host > text && host[3] && !strpbrk(host + 3, "/?# \t\r\n,");
+
+    if (c->n_cors == CONFIG_MAX_CORS)
+        config_bad(p, path, n, "more than %d origins of pages",
+                   CONFIG_MAX_CORS);
+    else if (!is_origin && strcmp(text, "*") != 0)
+        config_bad(p, path, n, "cors takes scheme://host[:port] or *: %s",
+                   text);
+    else
+        c->cors[c->n_cors++] = strdup(text);
+}
+
+/* ---- Settings ---- */
+
+struct setting {
+    const char *key;
+    enum { TEXT, LEVEL, SIZE, NUMBER } type;
+    size_t field;         /* offset in struct config */
+    uint64_t least, most; /* of a SIZE or NUMBER */
+};
+
+#define FIELD(x) offsetof(struct config, x)
+
+static const struct setting settings[] = {
+    {"state_dir", TEXT, FIELD(state_dir), 0, 0},
+    {"plugin_path", TEXT, FIELD(plugin_path), 0, 0},
+    {"pid_file", TEXT, FIELD(pid_file), 0, 0},
+    {"log_level", LEVEL, FIELD(log_level), 0, 0},
+    {"cache_size", SIZE, FIELD(cache_bytes), 1 << 20, UINT64_C(1) << 50},
+    {"deadline", NUMBER, FIELD(deadline_s), 1, 3600},
+    {"workers", NUMBER, FIELD(workers), 1, 4096},
+    {"max_waiting_per_image", NUMBER, FIELD(max_waiting), 1, 65536},
+    {"max_open", NUMBER, FIELD(max_open), 1, 4096},
+    {"max_connections", NUMBER, FIELD(max_connections), 1, 65536},
+    {"max_ranges", NUMBER, FIELD(max_ranges), 1, RANGE_MOST},
+    {"drain", NUMBER, FIELD(drain_s), 0, 3600},
+    {"revalidate", NUMBER, FIELD(revalidate_ms), 0, 86400},
+};
+
+static void set_level(struct config_parse *p, const char *text,
+                      const char *const *path, size_t n)
 {
     static const char *const names[] = {"error", "warn", "info", "debug"};
+
     for (unsigned i = 0; i < 4; i++) {
         if (strcmp(text, names[i]) == 0) {
-            c->log_level = (enum log_level)i;
-            return 0;
+            p->config->log_level = (enum log_level)i;
+            return;
         }
     }
-    return bad("log level", text);
+    config_bad(p, path, n, "log_level is error, warn, info or debug: %s", text);
 }
 
-/* One setting by its name in the file or as a flag (with '-' for '_'). */
-static int set(struct config *c, const char *key, const char *value)
+static void set_number(struct config_parse *p, const struct setting *s,
+                       const char *text, const char *const *path, size_t n)
 {
-    if (strcmp(key, "state_dir") == 0)
-        return set_text(&c->state_dir, value);
-    if (strcmp(key, "plugin_path") == 0)
-        return set_text(&c->plugin_path, value);
-    if (strcmp(key, "pid_file") == 0)
-        return set_text(&c->pid_file, value);
-    if (strcmp(key, "log_level") == 0)
-        return log_level(c, value);
-    if (strcmp(key, "cache_size") == 0)
-        return plt_parse_bytes(value, &c->cache_bytes) &&
-                       c->cache_bytes >= 1 << 20
-                   ? 0
-                   : bad("cache_size (at least 1M)", value);
-    if (strcmp(key, "deadline") == 0)
-        return number(key, value, 3600, &c->deadline_s);
-    if (strcmp(key, "workers") == 0)
-        return number(key, value, 4096, &c->workers);
-    if (strcmp(key, "max_waiting_per_image") == 0)
-        return number(key, value, 65536, &c->max_waiting);
-    if (strcmp(key, "max_open") == 0)
-        return number(key, value, 4096, &c->max_open);
-    if (strcmp(key, "max_connections") == 0)
-        return number(key, value, 65536, &c->max_connections);
-    if (strcmp(key, "drain") == 0)
-        return number(key, value, 3600, &c->drain_s);
-    if (strcmp(key, "revalidate") == 0) {
-        const int r = number(key, value, 86400, &c->revalidate_ms);
-        c->revalidate_ms *= 1000;
-        return r;
+    char *const base = (char *)p->config;
+    uint64_t v;
+
+    if (!plt_parse_bytes(text, &v) || v < s->least || v > s->most) {
+        config_bad(p, path, n, "%s is %llu to %llu: %s", s->key,
+                   (unsigned long long)s->least, (unsigned long long)s->most,
+                   text);
+        return;
     }
-    return bad("unknown setting", key);
+    if (s->type == SIZE)
+        memcpy(base + s->field, &v, sizeof(v));
+    else
+        memcpy(base + s->field, &(unsigned){(unsigned)v}, sizeof(unsigned));
+    if (s->field == FIELD(revalidate_ms)) {
+        p->config->revalidate_ms *= 1000;
+        p->config->has_revalidate = true;
+    }
 }
 
-/* ---- The file ---- */
-
-static int file_mistake(const char *file, const char *where, const char *why)
+void config_set(struct config_parse *p, const char *key, const char *value,
+                const char *const *path, size_t n)
 {
-    (void)fprintf(stderr, "platterd: %s: %s: %s\n", file, where, why);
-    return 2;
-}
-
-static int take_origins(struct config *c, const char *file, json_t *map)
-{
-    const char *name, *key;
-    json_t *row, *value;
-    int r = 0;
-
-    json_object_foreach(map, name, row)
-    {
-        const char *base = NULL;
-        json_object_foreach(row, key, value)
-        {
-            if ((strcmp(key, "url") == 0 || strcmp(key, "path") == 0) &&
-                json_is_string(value) && !base)
-                base = json_string_value(value);
-            else
-                r |= file_mistake(file, name, "an origin has url or path");
+    for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+        const struct setting *const s = &settings[i];
+        if (strcmp(key, s->key) != 0)
+            continue;
+        if (s->type == TEXT) {
+            char **const slot = (char **)(void *)((char *)p->config + s->field);
+            free(*slot);
+            *slot = strdup(value);
+        } else if (s->type == LEVEL) {
+            set_level(p, value, path, n);
+        } else {
+            set_number(p, s, value, path, n);
         }
-        if (base)
-            r |= add_named(c->origins, &c->n_origins, name, base, NULL);
-        else
-            r |= file_mistake(file, name, "no url and no path");
+        return;
     }
-    return r;
+    config_bad(p, path, n, "unknown key");
 }
 
-static int take_secrets(struct config *c, const char *file, json_t *map)
-{
-    const char *name;
-    json_t *row;
-    int r = 0;
+/* ---- Flags ---- */
 
-    json_object_foreach(map, name, row)
-    {
-        const char *const path =
-            json_string_value(json_object_get(row, "file"));
-        if (path && json_object_size(row) == 1)
-            r |= add_named(c->secrets, &c->n_secrets, name, path, NULL);
-        else
-            r |= file_mistake(file, name, "a secret has file, and no more");
-    }
-    return r;
-}
+enum { OPT_SETTING = 256 };
 
-/* RFC 3986 unreserved stays, the rest is encoded; "key=value&" onto text. */
-static void add_selector(char *text, size_t cap, const char *key,
+static const struct option options[] = {
+    {"origin", required_argument, NULL, 'o'},
+    {"listen", required_argument, NULL, 'l'},
+    {"image", required_argument, NULL, 'i'},
+    {"secret", required_argument, NULL, 's'},
+    {"cors", required_argument, NULL, 'x'},
+    {"config", required_argument, NULL, 'c'},
+    {"check-config", no_argument, NULL, 'k'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'v'},
+    {"state", required_argument, NULL, OPT_SETTING},
+    {"state-dir", required_argument, NULL, OPT_SETTING},
+    {"plugin-path", required_argument, NULL, OPT_SETTING},
+    {"cache-size", required_argument, NULL, OPT_SETTING},
+    {"deadline", required_argument, NULL, OPT_SETTING},
+    {"workers", required_argument, NULL, OPT_SETTING},
+    {"max-waiting-per-image", required_argument, NULL, OPT_SETTING},
+    {"max-open", required_argument, NULL, OPT_SETTING},
+    {"max-connections", required_argument, NULL, OPT_SETTING},
+    {"max-ranges", required_argument, NULL, OPT_SETTING},
+    {"revalidate", required_argument, NULL, OPT_SETTING},
+    {"drain", required_argument, NULL, OPT_SETTING},
+    {"log-level", required_argument, NULL, OPT_SETTING},
+    {"pid-file", required_argument, NULL, OPT_SETTING},
+    {NULL, 0, NULL, 0}};
+
+/* A flag is the setting of its name, '-' for '_'. */
+static void take_setting(struct config_parse *p, const char *flag,
                          const char *value)
 {
-    size_t n = strlen(text);
-    n += (size_t)snprintf(text + n, cap - n, "%s%s=", n ? "&" : "", key);
-    for (; *value && n + 4 < cap; value++)
-        n += (size_t)snprintf(text + n, cap - n, "%%%02X",
-                              (unsigned)(unsigned char)*value);
+    char key[32];
+
+    (void)snprintf(key, sizeof(key), "%s",
+                   strcmp(flag, "state") == 0 ? "state_dir" : flag);
+    for (char *c = key; *c; c++)
+        *c = *c == '-' ? '_' : *c;
+    config_set(p, key, value, NULL, 0);
 }
 
-static int take_images(struct config *c, const char *file, json_t *map)
+/* -1: go on; else config_parse's answer. */
+static int take_flag(struct config_parse *p, int o, const char *flag)
 {
-    static const char *const selectors[] = {"member", "snapshot", "partition",
-                                            "layers", "secret"};
-    const char *name, *key;
-    json_t *row, *value;
-    int r = 0;
+    struct config *const c = p->config;
 
-    json_object_foreach(map, name, row)
-    {
-        char text[8192] = "";
-        const char *source = NULL;
-        json_object_foreach(row, key, value)
-        {
-            bool is_known = strcmp(key, "source") == 0;
-            if (is_known)
-                source = json_string_value(value);
-            for (size_t i = 0; i < 5 && !is_known; i++) {
-                is_known = strcmp(key, selectors[i]) == 0;
-                if (is_known && json_is_string(value))
-                    add_selector(text, sizeof(text), key,
-                                 json_string_value(value));
-            }
-            if (!is_known || !json_is_string(value))
-                r |= file_mistake(file, name, "unknown key, or not text");
-        }
-        if (source)
-            r |= add_named(c->images, &c->n_images, name, source,
-                           text[0] ? strdup(text) : NULL);
-        else
-            r |= file_mistake(file, name, "no source");
-    }
-    return r;
-}
-
-static int take_file(struct config *c, const char *file)
-{
-    json_error_t why;
-    json_t *const root = json_load_file(file, JSON_REJECT_DUPLICATES, &why);
-    const char *key;
-    json_t *value, *item;
-    size_t i;
-    int r = 0;
-
-    if (!root || !json_is_object(root)) {
-        (void)fprintf(stderr, "platterd: %s:%d: %s\n", file, why.line,
-                      root ? "not an object" : why.text);
-        json_decref(root);
+    switch (o) {
+    case 'o':
+        add_pair(p, &c->origins, flag, optarg);
+        break;
+    case 'i':
+        add_pair(p, &c->images, flag, optarg);
+        break;
+    case 's':
+        add_pair(p, &c->secrets, flag, optarg);
+        break;
+    case 'l':
+        config_add_listen(p, optarg, NULL, 0);
+        break;
+    case 'x':
+        config_add_cors(p, optarg, NULL, 0);
+        break;
+    case 'c':
+        config_take_file(p, optarg);
+        break;
+    case 'k':
+        c->is_check = true;
+        break;
+    case 'h':
+        (void)fputs(usage_text, stdout);
+        return 1;
+    case 'v':
+        (void)puts("platterd " PLATTER_VERSION);
+        return 1;
+    case '?':
         return 2;
+    default:
+        take_setting(p, flag, optarg);
+        break;
     }
-    json_object_foreach(root, key, value)
-    {
-        if (strcmp(key, "listen") == 0 && json_is_array(value)) {
-            json_array_foreach(value, i, item)
-            {
-                r |= json_is_string(item)
-                         ? add_listen(c, json_string_value(item))
-                         : file_mistake(file, key, "not text");
-            }
-        } else if (strcmp(key, "origins") == 0 && json_is_object(value)) {
-            r |= take_origins(c, file, value);
-        } else if (strcmp(key, "images") == 0 && json_is_object(value)) {
-            r |= take_images(c, file, value);
-        } else if (strcmp(key, "secrets") == 0 && json_is_object(value)) {
-            r |= take_secrets(c, file, value);
-        } else if (json_is_string(value)) {
-            r |= set(c, key, json_string_value(value));
-        } else if (json_is_integer(value)) {
-            char text[24];
-            (void)snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT,
-                           json_integer_value(value));
-            r |= set(c, key, text);
-        } else {
-            r |= file_mistake(file, key, "unknown key, or of the wrong type");
-        }
-    }
-    json_decref(root);
-    return r;
+    return -1;
 }
 
-int config_parse(struct config *c, int argc, char **argv)
+int config_parse(struct config *c, int argc, char **argv, bool is_reload)
 {
-    /* In the order of `keys`: what is not a special case is a setting. */
-    static const struct option options[] = {
-        {"origin", required_argument, NULL, 'o'},
-        {"listen", required_argument, NULL, 'l'},
-        {"secret", required_argument, NULL, 's'},
-        {"config", required_argument, NULL, 'c'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},
-        {"state", required_argument, NULL, 256},
-        {"plugin-path", required_argument, NULL, 257},
-        {"cache-size", required_argument, NULL, 258},
-        {"deadline", required_argument, NULL, 259},
-        {"workers", required_argument, NULL, 260},
-        {"max-waiting-per-image", required_argument, NULL, 261},
-        {"max-open", required_argument, NULL, 262},
-        {"max-connections", required_argument, NULL, 263},
-        {"revalidate", required_argument, NULL, 264},
-        {"drain", required_argument, NULL, 265},
-        {"log-level", required_argument, NULL, 266},
-        {"pid-file", required_argument, NULL, 267},
-        {NULL, 0, NULL, 0}};
-    static const char *const keys[] = {
-        "state_dir", "plugin_path",     "cache_size",
-        "deadline",  "workers",         "max_waiting_per_image",
-        "max_open",  "max_connections", "revalidate",
-        "drain",     "log_level",       "pid_file"};
-    int r = 0, o;
+    struct config_parse p = {.config = c, .is_log = is_reload};
+    int o, index = 0, end = -1;
 
     *c = (struct config){.cache_bytes = UINT64_C(256) << 20,
                          .deadline_s = 30,
                          .workers = 256,
                          .max_waiting = 64,
                          .max_connections = 4096,
+                         .max_ranges = 64,
                          .drain_s = 10,
                          .log_level = LOG_INFO};
-    while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        switch (o) {
-        case 'o':
-            r |= add_origin(c, optarg);
-            break;
-        case 'l':
-            r |= add_listen(c, optarg);
-            break;
-        case 's':
-            r |= add_secret(c, optarg);
-            break;
-        case 'c':
-            r |= take_file(c, optarg);
-            break;
-        case 'h':
-            (void)fputs(usage_text, stdout);
-            return 1;
-        case 'v':
-            (void)puts("platterd " PLATTER_VERSION);
-            return 1;
-        case '?':
-            return 2;
-        default:
-            r |= set(c, keys[o - 256], optarg);
-            break;
-        }
-    }
-    if (optind < argc)
-        r |= bad("what is this", argv[optind]);
+    optind = 0; /* glibc: from the start, also the second time */
+    while (end < 0 && (o = getopt_long(argc, argv, "", options, &index)) != -1)
+        end = take_flag(&p, o, options[index].name);
+    if (end < 0 && optind < argc)
+        config_bad(&p, NULL, 0, "what is this: %s", argv[optind]);
+    if (end < 0)
+        config_check_names(&p);
     if (!c->n_listen)
-        r |= add_listen(c, "127.0.0.1:8080");
-    return r ? 2 : 0;
+        c->listen[c->n_listen++] = strdup("127.0.0.1:8080");
+    free(p.text);
+    if (end >= 0)
+        return end;
+    if (p.n_bad)
+        return 2;
+    if (c->is_check)
+        (void)puts("platterd: the configuration is good");
+    return c->is_check ? 1 : 0;
+}
+
+static void release_list(struct config_list *list)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        free(list->v[i].name);
+        free(list->v[i].value);
+        free(list->v[i].selectors);
+        free(list->v[i].labels);
+    }
+    free(list->v);
 }
 
 void config_release(struct config *c)
 {
     for (size_t i = 0; i < c->n_listen; i++)
         free(c->listen[i]);
-    for (size_t i = 0; i < c->n_origins; i++) {
-        free(c->origins[i].name);
-        free(c->origins[i].value);
-    }
-    for (size_t i = 0; i < c->n_images; i++) {
-        free(c->images[i].name);
-        free(c->images[i].value);
-        free(c->images[i].selectors);
-    }
-    for (size_t i = 0; i < c->n_secrets; i++) {
-        free(c->secrets[i].name);
-        free(c->secrets[i].value);
-    }
+    for (size_t i = 0; i < c->n_cors; i++)
+        free(c->cors[i]);
+    release_list(&c->origins);
+    release_list(&c->images);
+    release_list(&c->secrets);
     free(c->state_dir);
     free(c->plugin_path);
     free(c->pid_file);

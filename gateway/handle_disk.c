@@ -10,11 +10,48 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "request.h"
+#include "digest.h"
+#include "route.h"
 #include "util/clock.h"
 
-/* Preconditions, then the range (RFC 9110 13.2.2): r->status, first, last. */
-static void decide(struct request *r)
+/* The ranges that are asked for, of a disk whose size is known. */
+static enum plt_status take_ranges(struct request *r, const char *text)
+{
+    const size_t most =
+        text && strchr(text, ',') ? r->server->config->max_ranges : 1;
+    struct range one, *const spans =
+                          most > 1 ? malloc(most * sizeof(*spans)) : &one;
+    enum plt_status st = PLT_OK;
+    size_t n = 0;
+
+    if (!spans)
+        return plt_fail(&r->err, PLT_NOMEM, "ranges");
+    switch (range_parse(text, r->size, most, spans, &n)) {
+    case RANGE_UNSATISFIABLE:
+        r->status = MHD_HTTP_RANGE_NOT_SATISFIABLE;
+        break;
+    case RANGE_PART:
+        r->status = MHD_HTTP_PARTIAL_CONTENT;
+        r->first = spans[0].first;
+        r->last = spans[0].last;
+        break;
+    case RANGE_WHOLE:
+    default:
+        r->status = MHD_HTTP_OK;
+        break;
+    }
+    if (n > 1) {
+        r->multi = multipart_new(spans, n, r->size, r->boundary);
+        if (!r->multi)
+            st = plt_fail(&r->err, PLT_NOMEM, "ranges");
+    }
+    if (spans != &one)
+        free(spans);
+    return st;
+}
+
+/* Preconditions, then the range (RFC 9110 13.2.2): r->status, the spans. */
+static enum plt_status decide(struct request *r)
 {
     const struct precondition p = {.if_match = r->if_match,
                                    .if_none_match = r->if_none_match,
@@ -24,54 +61,79 @@ static void decide(struct request *r)
                                    .if_range = r->if_range,
                                    .etag = image_etag(r->image),
                                    .mtime = image_mtime(r->image)};
-    const char *const range = precondition_range_ok(&p) ? r->range : NULL;
 
+    free(r->multi);
+    r->multi = NULL;
     r->first = 0;
     r->last = r->size ? r->size - 1 : 0;
     switch (precondition_check(&p)) {
     case PRECONDITION_FAILED:
         r->status = MHD_HTTP_PRECONDITION_FAILED;
-        return;
+        return PLT_OK;
     case PRECONDITION_NOT_MODIFIED:
         r->status = MHD_HTTP_NOT_MODIFIED;
-        return;
+        return PLT_OK;
     case PRECONDITION_PASS:
     default:
-        break;
-    }
-    switch (range_parse(range, r->size, &r->first, &r->last)) {
-    case RANGE_UNSATISFIABLE:
-        r->status = MHD_HTTP_RANGE_NOT_SATISFIABLE;
-        break;
-    case RANGE_PART:
-        r->status = MHD_HTTP_PARTIAL_CONTENT;
-        break;
-    case RANGE_WHOLE:
-    default:
-        r->status = MHD_HTTP_OK;
-        break;
+        return take_ranges(r, precondition_range_ok(&p) ? r->range : NULL);
     }
 }
 
-static uint64_t body_len(const struct request *r)
+static uint64_t content_len(const struct request *r)
 {
     const bool has_body =
         r->status == MHD_HTTP_OK || r->status == MHD_HTTP_PARTIAL_CONTENT;
+
+    if (r->multi)
+        return r->multi->len;
     return has_body && r->size ? r->last - r->first + 1 : 0;
+}
+
+/* All parts with their text, in one read: what is scattered on the disk becomes
+ * one vectored read for every layer below. */
+static enum plt_status read_parts(struct request *r, struct plt_io *io)
+{
+    const struct multipart *const m = r->multi;
+    struct plt_seg *const segs = calloc(m->n, sizeof(*segs));
+    uint8_t *p = r->piece;
+
+    if (!segs)
+        return plt_fail(&r->err, PLT_NOMEM, "a piece");
+    for (size_t i = 0; i < m->n; i++) {
+        const struct part *const part = &m->parts[i];
+        const size_t len = (size_t)(part->span.last - part->span.first + 1);
+        memcpy(p, part->head, part->head_len);
+        p += part->head_len;
+        segs[i] = (struct plt_seg){part->span.first, len, p};
+        p += len;
+    }
+    memcpy(p, m->tail, m->tail_len);
+    const enum plt_status st = image_read(r->image, io, segs, m->n, &r->err);
+    free(segs);
+    return st;
 }
 
 static enum plt_status read_first(struct request *r, struct plt_io *io)
 {
-    const uint64_t len = body_len(r);
+    const uint64_t len = content_len(r);
+    const bool is_whole = r->multi && len <= MULTI_PIECE;
+    uint64_t first = r->first, most = r->last - r->first + 1;
 
     if (!len || r->is_head)
         return PLT_OK;
-    r->piece_len = len < FIRST_PIECE ? (size_t)len : FIRST_PIECE;
+    if (r->multi) {
+        first = r->multi->parts[0].span.first;
+        most = is_whole ? len : r->multi->parts[0].span.last - first + 1;
+    }
+    r->piece_len =
+        is_whole || most < FIRST_PIECE ? (size_t)most : (size_t)FIRST_PIECE;
     if (!r->piece)
         r->piece = malloc(r->piece_len);
     if (!r->piece)
         return plt_fail(&r->err, PLT_NOMEM, "a piece");
-    const struct plt_seg seg = {r->first, r->piece_len, r->piece};
+    if (is_whole)
+        return read_parts(r, io);
+    const struct plt_seg seg = {first, r->piece_len, r->piece};
     return image_read(r->image, io, &seg, 1, &r->err);
 }
 
@@ -93,10 +155,10 @@ static void disk_job(void *cookie)
     }
     if (st == PLT_OK)
         st = image_resolve_size(r->image, &io.io, &r->size, &r->err);
-    if (st == PLT_OK) {
-        decide(r);
+    if (st == PLT_OK)
+        st = decide(r);
+    if (st == PLT_OK)
         st = read_first(r, &io.io);
-    }
     if (st == PLT_OK)
         r->err.status = PLT_OK;
     if (r->has_entered) {
@@ -104,6 +166,27 @@ static void disk_job(void *cookie)
         r->has_entered = false;
     }
     request_resume(r);
+}
+
+/* RFC 9530, for who asks: Content-Digest where the content is in one piece,
+ * Repr-Digest where somebody has had the checksum made. */
+static void add_digests(const struct request *r, const uint8_t *content,
+                        size_t len, struct MHD_Response *response)
+{
+    enum digest_algorithm a = digest_wanted(r->want_content_digest);
+    char field[DIGEST_FIELD] = "", hex[IMAGE_CHECKSUM_TEXT];
+
+    if (content && a != DIGEST_NONE)
+        digest_field(a, content, len, field);
+    if (field[0])
+        (void)MHD_add_response_header(response, "Content-Digest", field);
+    a = digest_wanted(r->want_repr_digest);
+    if (a == DIGEST_NONE ||
+        !image_known_checksum(r->image, digest_name(a), 0, hex))
+        return;
+    digest_field_of_hex(a, hex, field);
+    if (field[0])
+        (void)MHD_add_response_header(response, "Repr-Digest", field);
 }
 
 static void add_headers(const struct request *r, struct MHD_Response *response)
@@ -120,6 +203,12 @@ static void add_headers(const struct request *r, struct MHD_Response *response)
         (void)MHD_add_response_header(response, "Last-Modified", value);
     if (r->status == MHD_HTTP_NOT_MODIFIED)
         return;
+    if (r->multi) {
+        (void)snprintf(value, sizeof(value),
+                       "multipart/byteranges; boundary=%s", r->boundary);
+        (void)MHD_add_response_header(response, "Content-Type", value);
+        return;
+    }
     (void)MHD_add_response_header(response, "Content-Type",
                                   "application/octet-stream");
     if (r->status == MHD_HTTP_PARTIAL_CONTENT) {
@@ -144,12 +233,13 @@ static ssize_t no_body(void *cookie, uint64_t pos, char *buf, size_t max)
 static enum MHD_Result answer_disk(struct request *r)
 {
     struct MHD_Response *response;
-    const uint64_t len = body_len(r);
+    const uint64_t len = content_len(r);
+    const uint8_t *content = NULL; /* all of it, when it is at hand */
 
     if (r->status == MHD_HTTP_RANGE_NOT_SATISFIABLE)
         return answer_problem(r, r->status, "range not satisfiable",
-                              "the range is malformed, is more than one, or "
-                              "begins past the end");
+                              "the range is malformed, begins past the end, or "
+                              "is one of too many");
     if (r->status == MHD_HTTP_PRECONDITION_FAILED)
         return answer_problem(r, r->status, "precondition failed",
                               "the disk is another version");
@@ -157,6 +247,7 @@ static enum MHD_Result answer_disk(struct request *r)
         response =
             MHD_create_response_from_callback(len, 1024, no_body, NULL, NULL);
     } else if (r->piece && r->piece_len == len) {
+        content = r->piece;
         response = MHD_create_response_from_buffer(r->piece_len, r->piece,
                                                    MHD_RESPMEM_MUST_FREE);
         if (response) {
@@ -171,6 +262,8 @@ static enum MHD_Result answer_disk(struct request *r)
     }
     if (!response)
         return MHD_NO;
+    if (r->want_content_digest || r->want_repr_digest)
+        add_digests(r, content, (size_t)len, response);
     add_headers(r, response);
     return answer_queue(r, r->status, response);
 }
@@ -185,9 +278,10 @@ static bool try_now(struct request *r, enum MHD_Result *result)
     r->size = image_size(r->image);
     if (r->size == PLT_SIZE_UNKNOWN)
         return false;
-    decide(r);
     request_io_init(&io, r, PLT_IO_NOWAIT);
-    const enum plt_status st = read_first(r, &io.io);
+    enum plt_status st = decide(r);
+    if (st == PLT_OK)
+        st = read_first(r, &io.io);
     if (st == PLT_AGAIN)
         return false;
     r->err.status = st;

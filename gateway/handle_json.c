@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Everything that is described rather than served. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "cache/cache.h"
-#include "request.h"
+#include "route.h"
+#include "util/clock.h"
+
+extern const unsigned char embedded_openapi[]; /* openapi.json, built in */
 
 /* A page of JSON that a person or a tool still likes to read. */
-enum { MAX_ROWS = 100000, MAX_FINDINGS = 1000 };
+enum {
+    MAX_ROWS = 100000,
+    MAX_FINDINGS = 1000,
+    PAGE = 10000 /* of a list, when the client names no limit */
+};
 
 static enum plt_status take_number(const struct request *r, const char *name,
                                    uint64_t otherwise, uint64_t *out,
@@ -27,18 +33,67 @@ static enum plt_status take_number(const struct request *r, const char *name,
                : PLT_OK;
 }
 
+/* One of several words; *at: which.  Not given: 0. */
+static enum plt_status take_word(const struct request *r, const char *name,
+                                 const char *const *words, unsigned *at,
+                                 struct plt_error *err)
+{
+    bool is_bad;
+    char *const text = reference_query(r->query, name, &is_bad);
+    enum plt_status st =
+        is_bad ? plt_fail(err, PLT_INVALID, "malformed %s", name) : PLT_OK;
+
+    *at = 0;
+    while (text && words[*at] && strcmp(words[*at], text) != 0)
+        (*at)++;
+    if (text && !words[*at])
+        st = plt_fail(err, PLT_INVALID, "%s is not known: %.40s", name, text);
+    free(text);
+    return st;
+}
+
+/* ovirt-imageio's shape of extents: a hole reads through to the backing chain,
+ * and here there is nothing further to read through to. */
+static json_t *imageio_extents(json_t *rows)
+{
+    json_t *const out = json_array();
+    json_t *row;
+    size_t i;
+
+    json_array_foreach(rows, i, row)
+    {
+        json_t *const is_dirty = json_object_get(row, "dirty");
+        json_t *const made = json_object();
+        (void)json_object_set(made, "start", json_object_get(row, "start"));
+        (void)json_object_set(made, "length", json_object_get(row, "length"));
+        if (is_dirty)
+            (void)json_object_set(made, "dirty", is_dirty);
+        (void)json_object_set_new(
+            made, "zero",
+            json_boolean(json_is_true(json_object_get(row, "zero"))));
+        if (!is_dirty)
+            (void)json_object_set_new(
+                made, "hole",
+                json_boolean(json_is_false(json_object_get(row, "present"))));
+        (void)json_array_append_new(out, made);
+    }
+    return out;
+}
+
 static enum plt_status extents_json(struct request *r, struct plt_io *io)
 {
+    enum { OURS, QEMU, IMAGEIO };
+    static const char *const formats[] = {"platter", "qemu-map", "imageio",
+                                          NULL};
     bool is_bad = false;
     char *const context = reference_query(r->query, "context", &is_bad);
-    char *const format =
-        is_bad ? NULL : reference_query(r->query, "format", &is_bad);
-    const bool is_map = format && strcmp(format, "qemu-map") == 0;
     uint64_t start = 0, length = 0;
-    enum plt_status st = PLT_OK;
+    unsigned format;
+    enum plt_status st =
+        is_bad ? plt_fail(&r->err, PLT_INVALID, "malformed context") : PLT_OK;
 
-    if (is_bad || (format && !is_map))
-        st = plt_fail(&r->err, PLT_INVALID, "format is qemu-map");
+    if (st == PLT_OK)
+        st = take_word(r, "format", formats, &format, &r->err);
     if (st == PLT_OK)
         st = take_number(r, "start", 0, &start, &r->err);
     if (st == PLT_OK)
@@ -47,33 +102,120 @@ static enum plt_status extents_json(struct request *r, struct plt_io *io)
         st = image_extents_json(r->image, io, start, length, context, MAX_ROWS,
                                 &r->json, &r->err);
     free(context);
-    free(format);
-    if (st != PLT_OK || !is_map)
+    if (st != PLT_OK || format == OURS)
         return st;
     if (json_object_get(r->json, "next"))
         return plt_fail(&r->err, PLT_INVALID,
                         "more than %d extents: ask in parts, with start= and "
                         "length=",
                         MAX_ROWS);
-    json_t *const rows = json_incref(json_object_get(r->json, "extents"));
+    json_t *const rows = json_object_get(r->json, "extents");
+    json_t *const out =
+        format == QEMU ? json_incref(rows) : imageio_extents(rows);
     json_decref(r->json);
-    r->json = rows;
-    return PLT_OK;
+    r->json = out;
+    return out ? PLT_OK : plt_fail(&r->err, PLT_NOMEM, "a list");
+}
+
+static enum plt_status checksum_json(struct request *r, struct plt_io *io)
+{
+    static const char *const words[] = {"sha256", "sha512", NULL};
+    const uint64_t wait_ms = (uint64_t)r->server->config->deadline_s * 1000;
+    char hex[IMAGE_CHECKSUM_TEXT];
+    uint64_t block = 0;
+    unsigned at;
+    enum plt_status st = take_word(r, "algorithm", words, &at, &r->err);
+
+    if (st == PLT_OK)
+        st = take_number(r, "block_size", 0, &block, &r->err);
+    if (st != PLT_OK)
+        return st;
+    /* It is as long as the disk: only each read has a deadline. */
+    io->deadline_ns = CLOCK_NEVER;
+    st = image_checksum(r->image, io, words[at], block, wait_ms, NULL, NULL,
+                        hex, &r->err);
+    if (st != PLT_OK)
+        return st;
+    r->json = json_pack("{s:s, s:s, s:s, s:I}", "algorithm", words[at],
+                        "checksum", hex, "etag", image_etag(r->image),
+                        "virtual-size", (json_int_t)image_size(r->image));
+    if (r->json && block)
+        (void)json_object_set_new(r->json, "block_size",
+                                  json_integer((json_int_t)block));
+    return r->json ? PLT_OK : plt_fail(&r->err, PLT_NOMEM, "a checksum");
+}
+
+/* How far it reaches, or the index itself. */
+static enum plt_status index_json(struct request *r, struct plt_io *io)
+{
+    static const char *const formats[] = {"json", "platter", NULL};
+    unsigned at;
+    const enum plt_status st = take_word(r, "format", formats, &at, &r->err);
+
+    if (st != PLT_OK)
+        return st;
+    return at ? image_index_get(r->image, io, &r->piece, &r->piece_len, &r->err)
+              : image_index_json(r->image, &r->json, &r->err);
 }
 
 static enum plt_status describe(struct request *r, struct plt_io *io)
 {
-    switch (r->kind) {
+    switch (r->route->kind) {
     case KIND_EXTENTS:
         return extents_json(r, io);
+    case KIND_PARTITIONS:
+        return image_partitions_json(r->image, io, &r->json, &r->err);
     case KIND_SNAPSHOTS:
         return image_snapshots_json(r->image, io, &r->json, &r->err);
     case KIND_CHECK:
         return image_check_json(r->image, io, MAX_FINDINGS, &r->json, &r->err);
+    case KIND_CHECKSUM:
+        return checksum_json(r, io);
+    case KIND_INDEX:
+        return index_json(r, io);
     default:
         r->json = image_info(r->image);
         return r->json ? PLT_OK : plt_fail(&r->err, PLT_NOMEM, "a description");
     }
+}
+
+/* Rows offset to offset+limit of the list, and where the next page is (RFC
+ * 8288). */
+static enum plt_status cut_page(struct request *r)
+{
+    uint64_t offset, limit;
+    enum plt_status st = take_number(r, "offset", 0, &offset, &r->err);
+
+    if (st == PLT_OK)
+        st = take_number(r, "limit", PAGE, &limit, &r->err);
+    if (st == PLT_OK && (!limit || limit > MAX_ROWS))
+        st = plt_fail(&r->err, PLT_INVALID, "limit is 1 to %d", MAX_ROWS);
+    const size_t n = json_array_size(r->json);
+    if (st != PLT_OK || (offset == 0 && n <= limit))
+        return st;
+    const size_t first = offset < n ? (size_t)offset : n;
+    const size_t end = n - first > limit ? first + (size_t)limit : n;
+    json_t *const page = json_array();
+    for (size_t i = first; i < end; i++)
+        (void)json_array_append(page, json_array_get(r->json, i));
+    json_decref(r->json);
+    r->json = page;
+    /* Selectors stay in the path as the client wrote it; those of the query are
+     * written again. */
+    char query[256] = "";
+    for (const char *q = r->query; q && *q;) {
+        const size_t len = strcspn(q, "&"), used = strlen(query);
+        if (strncmp(q, "offset=", 7) != 0 && strncmp(q, "limit=", 6) != 0 &&
+            used + len + 2 < sizeof(query))
+            (void)snprintf(query + used, sizeof(query) - used, "%.*s&",
+                           (int)len, q);
+        q += len + (q[len] == '&');
+    }
+    if (end < n && strlen(r->path) < 200)
+        (void)snprintf(r->link, sizeof(r->link),
+                       "<%s?%slimit=%llu&offset=%zu>; rel=\"next\"", r->path,
+                       query, (unsigned long long)limit, end);
+    return PLT_OK;
 }
 
 static void json_job(void *cookie)
@@ -83,7 +225,7 @@ static void json_job(void *cookie)
     enum plt_status st;
 
     request_io_init(&io, r, 0);
-    if (r->kind == KIND_MEMBERS) {
+    if (r->route->kind == KIND_MEMBERS) {
         st = images_members(r->server->images, &r->reference, &io.io, &r->json,
                             &r->err);
     } else {
@@ -92,9 +234,26 @@ static void json_job(void *cookie)
         if (st == PLT_OK)
             st = describe(r, &io.io);
     }
+    if (st == PLT_OK && r->route->also && json_is_array(r->json) &&
+        (r->route->kind == KIND_MEMBERS || r->route->kind == KIND_SNAPSHOTS))
+        st = cut_page(r);
     if (st == PLT_OK)
         r->err.status = PLT_OK;
     request_resume(r);
+}
+
+static enum MHD_Result answer_bytes(struct request *r)
+{
+    struct MHD_Response *const response = MHD_create_response_from_buffer(
+        r->piece_len, r->piece, MHD_RESPMEM_MUST_FREE);
+
+    if (!response)
+        return MHD_NO;
+    r->piece = NULL;
+    (void)MHD_add_response_header(response, "Content-Type",
+                                  "application/vnd.platter.index");
+    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    return answer_queue(r, MHD_HTTP_OK, response);
 }
 
 enum MHD_Result handle_image_json(struct request *r)
@@ -105,21 +264,28 @@ enum MHD_Result handle_image_json(struct request *r)
     }
     if (r->err.status != PLT_OK)
         return answer_error(r, &r->err);
+    if (r->piece)
+        return answer_bytes(r);
     json_t *const value = r->json;
     r->json = NULL;
     return answer_json(r, MHD_HTTP_OK, value, "application/json");
 }
 
-enum MHD_Result handle_origins(struct request *r)
+/* A list that is at hand, in pages. */
+enum MHD_Result answer_list(struct request *r, json_t *list)
 {
-    return answer_json(r, MHD_HTTP_OK, images_origins_json(r->server->images),
-                       "application/json");
+    r->json = list;
+    r->err.status = list ? cut_page(r) : plt_fail(&r->err, PLT_NOMEM, "a list");
+    if (r->err.status != PLT_OK)
+        return answer_error(r, &r->err);
+    json_t *const page = r->json;
+    r->json = NULL;
+    return answer_json(r, MHD_HTTP_OK, page, "application/json");
 }
 
-enum MHD_Result handle_images(struct request *r)
+enum MHD_Result handle_origins(struct request *r)
 {
-    return answer_json(r, MHD_HTTP_OK, images_open_json(r->server->images),
-                       "application/json");
+    return answer_list(r, images_origins_json(r->server->images));
 }
 
 enum MHD_Result handle_health(struct request *r)
@@ -129,67 +295,21 @@ enum MHD_Result handle_health(struct request *r)
 
 enum MHD_Result handle_ready(struct request *r)
 {
-    const bool is_draining = atomic_load(&r->server->is_draining);
-    return answer_text(r,
-                       is_draining ? MHD_HTTP_SERVICE_UNAVAILABLE : MHD_HTTP_OK,
-                       "text/plain", is_draining ? "draining\n" : "ready\n");
+    const char *const state_dir = r->server->config->state_dir;
+    const char *why = NULL;
+
+    if (atomic_load(&r->server->is_draining))
+        why = "draining\n";
+    else if (state_dir && access(state_dir, W_OK | X_OK) != 0)
+        why = "the state folder cannot be written\n";
+    return answer_text(r, why ? MHD_HTTP_SERVICE_UNAVAILABLE : MHD_HTTP_OK,
+                       "text/plain", why ? why : "ready\n");
 }
 
-/* The Prometheus text format, version 0.0.4. */
-enum MHD_Result handle_metrics(struct request *r)
+enum MHD_Result handle_openapi(struct request *r)
 {
-    struct server *const s = r->server;
-    struct cache_stats c;
-    char text[8192];
-    size_t n = 0;
-    unsigned queued, running;
-
-    cache_stats(images_cache(s->images), &c);
-    workers_load(s->workers, &queued, &running);
-    const struct {
-        const char *name, *type, *help;
-        uint64_t value;
-    } rows[] = {
-        {"platter_requests_active", "gauge", "Requests being answered.",
-         atomic_load(&s->n_active)},
-        {"platter_sent_bytes_total", "counter", "Bytes of disks sent.",
-         atomic_load(&s->bytes_sent)},
-        {"platter_origin_bytes_total", "counter",
-         "Bytes fetched from origins that a request waited for.",
-         atomic_load(&s->origin_bytes)},
-        {"platter_origin_requests_total", "counter", "Requests to origins.",
-         atomic_load(&s->origin_requests)},
-        {"platter_workers_queued", "gauge", "Jobs that wait for a worker.",
-         queued},
-        {"platter_workers_running", "gauge", "Jobs on workers.", running},
-        {"platter_cache_budget_bytes", "gauge", "Memory allowed.", c.budget},
-        {"platter_cache_bytes", "gauge", "Memory in use.", c.bytes},
-        {"platter_cache_reserved_bytes", "gauge",
-         "Of it, kept by open images and running reads.", c.reserved},
-        {"platter_cache_hits_total", "counter", "Blocks found.", c.hits},
-        {"platter_cache_fills_total", "counter", "Blocks filled.", c.fills},
-        {"platter_cache_evictions_total", "counter", "Blocks evicted.",
-         c.evictions},
-        {"platter_cache_full_total", "counter", "Claims without room.", c.full},
-    };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-        n += (size_t)snprintf(text + n, sizeof(text) - n,
-                              "# HELP %s %s\n# TYPE %s %s\n%s %" PRIu64 "\n",
-                              rows[i].name, rows[i].help, rows[i].name,
-                              rows[i].type, rows[i].name, rows[i].value);
-    n += (size_t)snprintf(
-        text + n, sizeof(text) - n,
-        "# HELP platter_requests_total Requests answered, by status.\n"
-        "# TYPE platter_requests_total counter\n");
-    for (unsigned i = 0; i < SERVER_STATUSES && n + 80 < sizeof(text); i++) {
-        const uint64_t count = atomic_load(&s->by_status[i]);
-        if (count)
-            n += (size_t)snprintf(text + n, sizeof(text) - n,
-                                  "platter_requests_total{status=\"%u\"} "
-                                  "%" PRIu64 "\n",
-                                  i, count);
-    }
-    return answer_text(r, MHD_HTTP_OK, "text/plain; version=0.0.4", text);
+    return answer_text(r, MHD_HTTP_OK, "application/json",
+                       (const char *)embedded_openapi);
 }
 
 enum MHD_Result handle_index(struct request *r)
@@ -198,17 +318,20 @@ enum MHD_Result handle_index(struct request *r)
         r, MHD_HTTP_OK, "text/plain; charset=utf-8",
         "platter: byte ranges of guest disks\n"
         "\n"
-        "  /disk/ORIGIN/PATH        the decoded guest disk\n"
-        "  /raw/ORIGIN/PATH         the file as it is\n"
-        "  /v1/info/ORIGIN/PATH     the stack as opened\n"
-        "  /v1/members/ORIGIN/PATH  files of an archive\n"
-        "  /v1/extents/ORIGIN/PATH  data, zeros and holes "
-        "(start= length= context= format=qemu-map)\n"
-        "  /v1/snapshots/ORIGIN/PATH   internal snapshots\n"
-        "  /v1/check/ORIGIN/PATH    consistency of the image's tables\n"
-        "  /v1/origins  /v1/images  what is configured, what is open\n"
+        "  /disk/ORIGIN/PATH          the decoded guest disk, any range\n"
+        "  /raw/ORIGIN/PATH           the file as it is\n"
+        "  /v1/info/ORIGIN/PATH       the stack as opened\n"
+        "  /v1/members/ORIGIN/PATH    files of an archive\n"
+        "  /v1/extents/ORIGIN/PATH    data, zeros and holes\n"
+        "  /v1/partitions/ORIGIN/PATH the partition table and file systems\n"
+        "  /v1/snapshots/ORIGIN/PATH  internal snapshots\n"
+        "  /v1/check/ORIGIN/PATH      consistency of the image's tables\n"
+        "  /v1/checksum/ORIGIN/PATH   digest of the guest disk\n"
+        "  /v1/index/ORIGIN/PATH      the index of a compressed source\n"
+        "  /v1/origins  /v1/images    what is configured, known, open\n"
         "  /metrics  /healthz  /readyz\n"
+        "  /openapi.json              all of it, described for programs\n"
         "\n"
-        "  ?member=NAME  ?snapshot=ID  ?secret=NAME  "
-        "?layers=qcow2,tar,gzip\n");
+        "  ?member=NAME  ?snapshot=ID  ?partition=N  ?secret=NAME\n"
+        "  ?layers=qcow2,tar,gzip\n");
 }

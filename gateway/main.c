@@ -41,19 +41,42 @@ static void *die_at_second(void *arg)
     _exit(1);
 }
 
+/* All or nothing: with a mistake in it the old configuration goes on. */
+static void reload(struct server *server, int argc, char **argv)
+{
+    struct config *const next = calloc(1, sizeof(*next));
+
+    if (!next)
+        return;
+    if (config_parse(next, argc, argv, true) == 0 &&
+        server_reload(server, next)) {
+        log_set_level(next->log_level);
+        log_event("reloaded");
+        return;
+    }
+    config_release(next);
+    free(next);
+    log_event("reload_failed");
+}
+
 int main(int argc, char **argv)
 {
-    static struct config config; /* large */
+    struct config *const config = calloc(1, sizeof(*config));
     static sigset_t set;
     pthread_t impatient;
     int sig = 0;
 
-    const int parsed = config_parse(&config, argc, argv);
+    if (!config)
+        return 1;
+    const int parsed = config_parse(config, argc, argv, false);
     if (parsed) {
-        config_release(&config);
+        config_release(config);
+        free(config);
         return parsed == 1 ? 0 : 2;
     }
-    log_set_level(config.log_level);
+    log_set_level(config->log_level);
+    /* The server's from here on; a reload may replace it. */
+    char *const pid_file = config->pid_file ? strdup(config->pid_file) : NULL;
     (void)signal(SIGPIPE, SIG_IGN);
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGTERM);
@@ -61,17 +84,17 @@ int main(int argc, char **argv)
     (void)sigaddset(&set, SIGHUP);
     /* Before any thread starts, so that all inherit it. */
     (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
-    struct server *const server = server_new(&config);
+    struct server *const server = server_new(config);
     if (!server) {
-        config_release(&config);
+        free(pid_file);
         return 1;
     }
-    if (config.pid_file)
-        write_pid(config.pid_file);
+    if (pid_file)
+        write_pid(pid_file);
     do {
         (void)sigwait(&set, &sig);
         if (sig == SIGHUP)
-            log_event("reload_not_supported_yet");
+            reload(server, argc, argv);
     } while (sig == SIGHUP);
     log_event("draining");
     const bool has_thread =
@@ -81,9 +104,9 @@ int main(int argc, char **argv)
         (void)pthread_cancel(impatient);
         (void)pthread_join(impatient, NULL);
     }
-    if (config.pid_file)
-        (void)unlink(config.pid_file);
+    if (pid_file)
+        (void)unlink(pid_file);
+    free(pid_file);
     log_event("stopped");
-    config_release(&config);
     return 0;
 }

@@ -43,9 +43,78 @@ static bool is_token(const char *p, size_t n)
     return true;
 }
 
-enum range_kind range_parse(const char *header, uint64_t size, uint64_t *first,
-                            uint64_t *last)
+/* One range-spec at *p.  False: malformed.  *has: it lies in the size. */
+static bool take_spec(const char **p, uint64_t size, struct range *out,
+                      bool *has)
 {
+    uint64_t a, b = UINT64_MAX;
+
+    if (**p == '-') {
+        /* 14.1.2: suffix-range, the last b bytes */
+        (*p)++;
+        if (!digits(p, &b))
+            return false;
+        *has = b > 0 && size > 0;
+        a = b < size ? size - b : 0;
+        b = UINT64_MAX;
+    } else {
+        if (!digits(p, &a) || *(*p)++ != '-')
+            return false;
+        if (**p >= '0' && **p <= '9' && (!digits(p, &b) || b < a))
+            return false;
+        *has = a < size;
+    }
+    /* 14.1.2: clamped to the end */
+    *out = (struct range){a, b < size ? b : size - 1};
+    return true;
+}
+
+/* a and b share bytes, or the gap between them is not worth a part. */
+static bool are_near(const struct range *a, const struct range *b)
+{
+    const struct range *const low = a->first <= b->first ? a : b;
+    const struct range *const high = low == a ? b : a;
+    return high->first <= low->last || high->first - low->last <= RANGE_JOIN;
+}
+
+static bool do_overlap(const struct range *a, const struct range *b)
+{
+    return a->first <= b->last && b->first <= a->last;
+}
+
+/* Put `one` to the others, joined with all that are near.  The place of the
+ * first of them is kept. */
+static void join(struct range *spans, size_t *n, struct range one)
+{
+    size_t at = SIZE_MAX;
+
+    for (size_t i = 0; i < *n; i++) {
+        if (i == at || !are_near(&spans[i], &one))
+            continue;
+        one.first = spans[i].first < one.first ? spans[i].first : one.first;
+        one.last = spans[i].last > one.last ? spans[i].last : one.last;
+        if (at == SIZE_MAX) {
+            at = i;
+        } else {
+            const size_t gone = i > at ? i : at;
+            at = i > at ? at : i;
+            (*n)--;
+            memmove(&spans[gone], &spans[gone + 1],
+                    (*n - gone) * sizeof(*spans));
+        }
+        i = SIZE_MAX; /* from the start: it has grown */
+    }
+    if (at == SIZE_MAX)
+        at = (*n)++;
+    spans[at] = one;
+}
+
+enum range_kind range_parse(const char *header, uint64_t size, size_t most,
+                            struct range *spans, size_t *n)
+{
+    size_t n_asked = 0, n_overlaps = 0;
+
+    *n = 0;
     if (!header)
         return RANGE_WHOLE;
     const char *p = skip_ows(header);
@@ -54,28 +123,28 @@ enum range_kind range_parse(const char *header, uint64_t size, uint64_t *first,
         return RANGE_UNSATISFIABLE;
     if (unit != 5 || strncasecmp(p, "bytes", 5) != 0)
         return RANGE_WHOLE;
-    p = skip_ows(p + unit + 1);
-    uint64_t a, b = UINT64_MAX;
-    if (*p == '-') {
-        /* 14.1.2: suffix-range, the last b bytes */
-        p++;
-        if (!digits(&p, &b) || b == 0 || size == 0)
-            return RANGE_UNSATISFIABLE;
-        a = b < size ? size - b : 0;
-        b = size - 1;
-    } else {
-        if (!digits(&p, &a) || *p++ != '-')
-            return RANGE_UNSATISFIABLE;
-        if (*p >= '0' && *p <= '9') {
-            (void)digits(&p, &b);
-            if (b < a)
-                return RANGE_UNSATISFIABLE;
+    for (p = skip_ows(p + unit + 1); *p; p = skip_ows(p)) {
+        struct range one;
+        bool has = false;
+        if (*p == ',') { /* 5.6.1.2: empty elements are ignored */
+            p++;
+            continue;
         }
+        if (!take_spec(&p, size, &one, &has) || n_asked++ == most)
+            return RANGE_UNSATISFIABLE;
+        p = skip_ows(p);
+        if (*p && *p != ',')
+            return RANGE_UNSATISFIABLE;
+        for (size_t i = 0; has && i < *n; i++) {
+            if (do_overlap(&spans[i], &one)) {
+                n_overlaps++;
+                break;
+            }
+        }
+        if (n_overlaps > RANGE_OVERLAPS)
+            return RANGE_UNSATISFIABLE;
+        if (has)
+            join(spans, n, one);
     }
-    p = skip_ows(p);
-    if (*p || a >= size) /* rubbish, a second range, or past the end */
-        return RANGE_UNSATISFIABLE;
-    *first = a;
-    *last = b < size ? b : size - 1; /* 14.1.2: clamped to the end */
-    return RANGE_PART;
+    return *n ? RANGE_PART : RANGE_UNSATISFIABLE;
 }

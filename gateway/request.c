@@ -28,6 +28,7 @@ struct request *request_new(struct server *server, const char *raw_uri)
     /* Unique in the process, and unlike between processes. */
     const uint64_t id = (n + server->id_seed) * UINT64_C(0x9e3779b97f4a7c15);
     (void)snprintf(r->id, sizeof(r->id), "%016llx", (unsigned long long)id);
+    (void)snprintf(r->boundary, sizeof(r->boundary), "%.16s", r->id);
     /* RFC 9112 3.2.2: the absolute form is for proxies, and must be taken. */
     if (strncmp(path, "http://", 7) == 0 || strncmp(path, "https://", 8) == 0) {
         path = strchr(strstr(path, "://") + 3, '/');
@@ -56,6 +57,8 @@ void request_unref(struct request *r)
     json_decref(r->choices);
     json_decref(r->json);
     free(r->piece);
+    free(r->multi);
+    free(r->body);
     free(r->path);
     free(r->query);
     free(r->range);
@@ -64,6 +67,10 @@ void request_unref(struct request *r)
     free(r->if_modified_since);
     free(r->if_unmodified_since);
     free(r->if_range);
+    free(r->want_content_digest);
+    free(r->want_repr_digest);
+    free(r->origin);
+    free(r->content_type);
     (void)atomic_fetch_sub(&r->server->n_active, 1);
     free(r);
 }
@@ -100,6 +107,41 @@ static char *copy_header(struct MHD_Connection *c, const char *name)
     return h.value;
 }
 
+char *request_header(struct request *r, const char *name)
+{
+    return copy_header(r->connection, name);
+}
+
+/* The client's own id, where it is one that may stand in a log line. */
+static void take_id(struct request *r)
+{
+    const char *const id = MHD_lookup_connection_value(
+        r->connection, MHD_HEADER_KIND, "X-Request-Id");
+    const size_t len = id ? strlen(id) : 0;
+
+    if (len && len < sizeof(r->id) &&
+        strspn(id, "0123456789abcdefghijklmnopqrstuvwxyz"
+                   "ABCDEFGHIJKLMNOPQRSTUVWXYZ-._") == len)
+        memcpy(r->id, id, len + 1);
+}
+
+/* W3C Trace Context 2.2: "00-TRACE-PARENT-FLAGS" in lower-case hexadecimal.
+ * Origins hear the trace, with this request as the parent. */
+static void take_trace(struct request *r)
+{
+    static const char hex[] = "0123456789abcdef";
+    const char *const t = MHD_lookup_connection_value(
+        r->connection, MHD_HEADER_KIND, "Traceparent");
+
+    if (!t || strlen(t) != 55 || strncmp(t, "00-", 3) != 0 ||
+        strspn(t + 3, hex) != 32 || t[35] != '-' || strspn(t + 36, hex) != 16 ||
+        t[52] != '-' || strspn(t + 53, hex) != 2 || strspn(t + 3, "0") == 32 ||
+        strspn(t + 36, "0") == 16)
+        return;
+    (void)snprintf(r->traceparent, sizeof(r->traceparent), "%.36s%.16s%.3s", t,
+                   r->boundary, t + 52);
+}
+
 void request_begin(struct request *r, struct MHD_Connection *connection,
                    const char *method)
 {
@@ -113,6 +155,12 @@ void request_begin(struct request *r, struct MHD_Connection *connection,
     r->if_modified_since = copy_header(connection, "If-Modified-Since");
     r->if_unmodified_since = copy_header(connection, "If-Unmodified-Since");
     r->if_range = copy_header(connection, "If-Range");
+    r->want_content_digest = copy_header(connection, "Want-Content-Digest");
+    r->want_repr_digest = copy_header(connection, "Want-Repr-Digest");
+    r->origin = copy_header(connection, "Origin");
+    r->content_type = copy_header(connection, "Content-Type");
+    take_id(r);
+    take_trace(r);
     const union MHD_ConnectionInfo *i =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     r->fd = i ? i->connect_fd : -1;
@@ -128,11 +176,13 @@ void request_begin(struct request *r, struct MHD_Connection *connection,
         (void)inet_ntop(AF_INET, &a.v4.sin_addr, text, sizeof(text));
         (void)snprintf(r->client, sizeof(r->client), "%s:%u", text,
                        ntohs(a.v4.sin_port));
+        r->is_loopback = ntohl(a.v4.sin_addr.s_addr) >> 24 == 127;
     } else if (sa && sa->sa_family == AF_INET6) {
         memcpy(&a.v6, sa, sizeof(a.v6));
         (void)inet_ntop(AF_INET6, &a.v6.sin6_addr, text, sizeof(text));
         (void)snprintf(r->client, sizeof(r->client), "[%s]:%u", text,
                        ntohs(a.v6.sin6_port));
+        r->is_loopback = IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr);
     }
 }
 
@@ -175,7 +225,9 @@ void request_io_init(struct request_io *io, struct request *request,
                .deadline_ns = clock_after_ms(
                    (uint64_t)request->server->config->deadline_s * 1000),
                .cancelled = is_cancelled,
-               .charge = charge},
+               .charge = charge,
+               .traceparent =
+                   request->traceparent[0] ? request->traceparent : NULL},
         .request = request};
 }
 

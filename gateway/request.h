@@ -14,6 +14,7 @@
 #include <jansson.h>
 #include <microhttpd.h>
 
+#include "multipart.h"
 #include "precondition.h"
 #include "range.h"
 #include "server.h"
@@ -22,36 +23,42 @@
  * status of its own. */
 enum { FIRST_PIECE = 256 * 1024 };
 
-enum request_kind {
-    KIND_NONE,
-    KIND_DISK, /* /disk and /raw */
-    KIND_INFO,
-    KIND_MEMBERS,
-    KIND_EXTENTS,
-    KIND_SNAPSHOTS,
-    KIND_CHECK
+/* An answer of several ranges is read at once, in one vectored read, up to
+ * this; a longer one part by part. */
+enum { MULTI_PIECE = 1024 * 1024 };
+
+enum {
+    REQUEST_ID = 65,        /* with its NUL */
+    MAX_BODY = 64 * 1024,   /* of a POST; beyond it 413 */
+    MAX_DRAIN = 1024 * 1024 /* a body that means nothing is read so far */
 };
+
+struct route;
 
 struct request {
     _Atomic unsigned refs;
     struct server *server;
     struct MHD_Connection *connection;
-    char id[17];
-    char *path, *query; /* raw; query NULL: none */
+    char id[REQUEST_ID];       /* the client's own, when it is well formed */
+    char boundary[17];         /* of several parts: ours alone */
+    char *path, *query;        /* raw; query NULL: none */
+    const struct route *route; /* NULL: none */
     char method[16];
     char client[64];
     uint64_t start_ns;
     bool has_begun; /* the handler has seen it */
     bool has_dispatched;
     uint64_t body_len; /* of what the client sent */
-    bool is_head;
+    char *body;        /* of a POST; new */
+    bool is_head, is_loopback;
 
     /* headers, copied */
     char *range;
     char *if_match, *if_none_match, *if_modified_since, *if_unmodified_since,
         *if_range;
+    char *want_content_digest, *want_repr_digest, *origin, *content_type;
+    char traceparent[56]; /* for origins; "": none */
 
-    enum request_kind kind;
     struct reference reference;
     struct image *image;
     bool has_entered; /* counted among those who wait for the image */
@@ -63,8 +70,11 @@ struct request {
     /* the decision on a disk request */
     unsigned status;
     uint64_t size, first, last;
-    uint8_t *piece; /* its first bytes; new */
+    struct multipart *multi; /* several ranges; NULL: first to last; new */
+    uint8_t *piece;          /* its first bytes; new */
     size_t piece_len;
+    char link[512];    /* of a page: where the next one is; "" */
+    char location[96]; /* of what was made; "" */
 
     atomic_bool is_gone; /* completed, or the client left */
     atomic_bool is_suspended;
@@ -83,6 +93,9 @@ struct request_io {
 struct request *request_new(struct server *server, const char *raw_uri);
 void request_ref(struct request *request);
 void request_unref(struct request *request);
+/* The value of a header field, fields of one name joined (RFC 9110 5.3); new,
+ * NULL: none. */
+char *request_header(struct request *request, const char *name);
 /* Copy method, headers and client of the connection. */
 void request_begin(struct request *request, struct MHD_Connection *connection,
                    const char *method);
@@ -96,16 +109,22 @@ void request_submit(struct request *request, workers_fn *fn);
 /* On the worker: the result is in place. */
 void request_resume(struct request *request);
 
-/* handle_disk.c: answer, or submit.  Called again once is_ready. */
+/* Answer, or submit; called again once is_ready. */
+/* handle_disk.c */
 enum MHD_Result handle_disk(struct request *request);
 /* handle_json.c */
 enum MHD_Result handle_image_json(struct request *request);
 enum MHD_Result handle_origins(struct request *request);
 enum MHD_Result handle_images(struct request *request);
+enum MHD_Result handle_image(struct request *request);
 enum MHD_Result handle_health(struct request *request);
 enum MHD_Result handle_ready(struct request *request);
-enum MHD_Result handle_metrics(struct request *request);
+enum MHD_Result handle_openapi(struct request *request);
 enum MHD_Result handle_index(struct request *request);
+/* A list that is at hand, in pages; stolen. */
+enum MHD_Result answer_list(struct request *request, json_t *list);
+/* handle_metrics.c */
+enum MHD_Result handle_metrics(struct request *request);
 
 /* answer.c */
 /* Queue a response that is then destroyed; headers common to all are added. */

@@ -11,103 +11,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "request.h"
+#include "route.h"
 #include "util/auto.h"
 #include "util/clock.h"
 
 enum {
     BACKLOG = 1024,
-    IDLE_S = 60, /* an idle connection is closed after it */
-    MAX_BODY = 64 * 1024,
+    IDLE_S = 60,                 /* an idle connection is closed after it */
     CONNECTION_BYTES = 32 * 1024 /* headers of a request fit, or 431 */
 };
-
-/* ---- Routes ---- */
-
-static const struct route {
-    const char *path; /* with a trailing slash: a reference follows */
-    enum request_kind kind;
-    const char *layers; /* selector that the path implies */
-    enum MHD_Result (*handle)(struct request *);
-} routes[] = {
-    {"/disk/", KIND_DISK, NULL, handle_disk},
-    {"/raw/", KIND_DISK, "", handle_disk},
-    {"/v1/info/", KIND_INFO, NULL, handle_image_json},
-    {"/v1/members/", KIND_MEMBERS, NULL, handle_image_json},
-    {"/v1/extents/", KIND_EXTENTS, NULL, handle_image_json},
-    {"/v1/snapshots/", KIND_SNAPSHOTS, NULL, handle_image_json},
-    {"/v1/check/", KIND_CHECK, NULL, handle_image_json},
-    {"/v1/origins", KIND_NONE, NULL, handle_origins},
-    {"/v1/images", KIND_NONE, NULL, handle_images},
-    {"/healthz", KIND_NONE, NULL, handle_health},
-    {"/readyz", KIND_NONE, NULL, handle_ready},
-    {"/metrics", KIND_NONE, NULL, handle_metrics},
-    {"/", KIND_NONE, NULL, handle_index},
-};
-
-static const struct route *find_route(const char *path)
-{
-    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-        const struct route *const r = &routes[i];
-        const size_t n = strlen(r->path);
-        if (r->kind != KIND_NONE ? strncmp(path, r->path, n) == 0
-                                 : strcmp(path, r->path) == 0)
-            return r;
-    }
-    return NULL;
-}
-
-static enum MHD_Result handle_options(struct request *r)
-{
-    struct MHD_Response *const response =
-        MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-    if (response)
-        (void)MHD_add_response_header(response, "Allow", "GET, HEAD, OPTIONS");
-    return answer_queue(r, MHD_HTTP_NO_CONTENT, response);
-}
-
-/* Which image is meant: once, before the handler. */
-static enum plt_status parse_reference(struct request *r,
-                                       const struct route *route)
-{
-    static const char *const of_extents[] = {"start", "length", "context",
-                                             "format", NULL};
-    enum plt_status st = reference_parse(
-        &r->reference, r->path + strlen(route->path), r->query,
-        route->kind == KIND_EXTENTS ? of_extents : NULL, &r->err);
-    if (st == PLT_OK && route->layers) {
-        free(r->reference.layers);
-        r->reference.layers = strdup(route->layers);
-        if (!r->reference.layers)
-            st = plt_fail(&r->err, PLT_NOMEM, "a reference");
-    }
-    return st;
-}
-
-static enum MHD_Result dispatch(struct request *r, bool is_first)
-{
-    const struct route *const route = find_route(r->path ? r->path : "");
-
-    if (!route)
-        return answer_problem(r, MHD_HTTP_NOT_FOUND, "no such resource",
-                              "see / for what there is");
-    if (strcmp(r->method, "OPTIONS") == 0)
-        return handle_options(r);
-    if (strcmp(r->method, "GET") != 0 && !r->is_head)
-        return answer_problem(r, MHD_HTTP_METHOD_NOT_ALLOWED,
-                              "method not allowed", "GET, HEAD, OPTIONS");
-    if (is_first && route->kind != KIND_NONE) {
-        r->kind = route->kind;
-        if (atomic_load(&r->server->is_draining))
-            return answer_problem(r, MHD_HTTP_SERVICE_UNAVAILABLE,
-                                  "shutting down", "ask another server");
-        const enum plt_status st = parse_reference(r, route);
-        r->err.status = st;
-        if (st != PLT_OK)
-            return answer_error(r, &r->err);
-    }
-    return route->handle(r);
-}
 
 /* ---- libmicrohttpd's callbacks ---- */
 
@@ -116,6 +28,41 @@ static void *on_uri(void *cookie, const char *uri,
 {
     (void)connection;
     return request_new((struct server *)cookie, uri);
+}
+
+/* The body of a POST is kept, any other means nothing to us (RFC 9110 9.3.1)
+ * and is dropped; neither without end. */
+static enum MHD_Result take_body(struct request *r, const char *data,
+                                 size_t len)
+{
+    const bool is_kept = strcmp(r->method, "POST") == 0;
+
+    r->body_len += len;
+    if (r->body_len > MAX_DRAIN)
+        return MHD_NO;
+    if (!is_kept || r->body_len > MAX_BODY)
+        return MHD_YES;
+    if (!r->body)
+        r->body = calloc(1, MAX_BODY + 1);
+    if (!r->body)
+        return MHD_NO;
+    memcpy(r->body + (r->body_len - len), data, len);
+    return MHD_YES;
+}
+
+/* What the client says it will send is more than will be read: said before it
+ * has sent it. */
+static bool is_too_large(struct request *r)
+{
+    const char *const text = MHD_lookup_connection_value(
+        r->connection, MHD_HEADER_KIND, "Content-Length");
+    return text && strtoull(text, NULL, 10) > MAX_BODY;
+}
+
+static enum MHD_Result answer_too_large(struct request *r)
+{
+    return answer_problem(r, MHD_HTTP_CONTENT_TOO_LARGE, "content too large",
+                          "a request's body may have 65536 bytes");
 }
 
 static enum MHD_Result on_request(void *cookie,
@@ -129,25 +76,25 @@ static enum MHD_Result on_request(void *cookie,
     (void)cookie;
     (void)url;
     (void)version;
-    (void)upload;
     if (!r)
         return MHD_NO;
     if (!r->has_begun) {
         /* The first call is for the headers alone; answering it would close
          * the connection behind the answer. */
         request_begin(r, connection, method);
-        return MHD_YES;
+        r->route = route_find(r->path ? r->path : "");
+        return is_too_large(r) ? answer_too_large(r) : MHD_YES;
     }
     if (*upload_len) {
-        /* A body on GET means nothing to us (RFC 9110 9.3.1): it is dropped,
-         * but not without end. */
-        r->body_len += *upload_len;
+        const size_t len = *upload_len;
         *upload_len = 0;
-        return r->body_len > MAX_BODY ? MHD_NO : MHD_YES;
+        return take_body(r, upload, len);
     }
+    if (r->body_len > MAX_BODY)
+        return answer_too_large(r);
     const bool is_first = !r->has_dispatched;
     r->has_dispatched = true;
-    return dispatch(r, is_first);
+    return route_dispatch(r, is_first);
 }
 
 static void on_completed(void *cookie, struct MHD_Connection *connection,
@@ -266,48 +213,67 @@ static struct MHD_Daemon *start_daemon(struct server *s, int fd)
         s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
         MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, NULL,
         MHD_OPTION_THREAD_POOL_SIZE, threads, MHD_OPTION_CONNECTION_LIMIT,
-        s->config->max_connections, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)s->config->max_connections, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)CONNECTION_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_END);
 }
 
-static bool configure(struct server *s)
+/* The names of a configuration into a set of images. */
+static enum plt_status add_names(struct images *images, const struct config *c,
+                                 struct plt_error *err)
 {
-    const struct config *const c = s->config;
+    enum plt_status st = PLT_OK;
+
+    for (size_t i = 0; i < c->origins.n && st == PLT_OK; i++)
+        st = images_add_origin(images, c->origins.v[i].name,
+                               c->origins.v[i].value, err);
+    for (size_t i = 0; i < c->secrets.n && st == PLT_OK; i++)
+        st = images_add_secret(images, c->secrets.v[i].name,
+                               c->secrets.v[i].value, err);
+    for (size_t i = 0; i < c->images.n && st == PLT_OK; i++)
+        st = images_add_image(images, c->images.v[i].name, c->images.v[i].value,
+                              c->images.v[i].selectors, c->images.v[i].labels,
+                              err);
+    return st;
+}
+
+static bool configure(struct server *s, const struct config *c)
+{
     const struct images_config ic = {.plugin_path = c->plugin_path,
                                      .state_dir = c->state_dir,
                                      .cache_bytes = c->cache_bytes,
                                      .max_open = c->max_open,
-                                     .revalidate_ms = c->revalidate_ms};
+                                     .revalidate_ms = c->revalidate_ms,
+                                     .is_always_revalidated =
+                                         c->has_revalidate};
     struct plt_error err = {.at = PLT_AT_NONE};
     enum plt_status st = images_new(&ic, &s->images, &err);
 
-    for (size_t i = 0; i < c->n_origins && st == PLT_OK; i++)
-        st = images_add_origin(s->images, c->origins[i].name,
-                               c->origins[i].value, &err);
-    for (size_t i = 0; i < c->n_secrets && st == PLT_OK; i++)
-        st = images_add_secret(s->images, c->secrets[i].name,
-                               c->secrets[i].value, &err);
-    for (size_t i = 0; i < c->n_images && st == PLT_OK; i++)
-        st = images_add_image(s->images, c->images[i].name, c->images[i].value,
-                              c->images[i].selectors, &err);
+    if (st == PLT_OK)
+        st = add_names(s->images, c, &err);
+    if (st == PLT_OK)
+        st = images_load_registered(s->images, &err);
     if (st != PLT_OK)
         (void)fprintf(stderr, "platterd: %s\n", err.text);
     return st == PLT_OK;
 }
 
-struct server *server_new(const struct config *config)
+struct server *server_new(struct config *config)
 {
     struct server *const s = calloc(1, sizeof(*s));
     bool is_good;
 
-    if (!s)
+    if (!s) {
+        config_release(config);
+        free(config);
         return NULL;
+    }
     s->config = config;
+    s->old = config;
     if (RAND_bytes((unsigned char *)&s->id_seed, sizeof(s->id_seed)) != 1)
         s->id_seed = clock_now();
-    is_good = configure(s);
+    is_good = configure(s, config);
     if (is_good) {
         s->workers = workers_new(config->workers, config->workers * 4);
         is_good = s->workers != NULL;
@@ -335,6 +301,74 @@ struct server *server_new(const struct config *config)
     }
     return s;
 }
+
+/* ---- Reload ---- */
+
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* What is fixed while the process runs is told, not taken. */
+static void log_fixed(const struct config *was, const struct config *now)
+{
+    bool is_other_listen = was->n_listen != now->n_listen;
+
+    for (size_t i = 0; i < was->n_listen && !is_other_listen; i++)
+        is_other_listen = !same_text(was->listen[i], now->listen[i]);
+    const struct {
+        const char *key;
+        bool is_other;
+    } rows[] = {
+        {"listen", is_other_listen},
+        {"state_dir", !same_text(was->state_dir, now->state_dir)},
+        {"plugin_path", !same_text(was->plugin_path, now->plugin_path)},
+        {"cache_size", was->cache_bytes != now->cache_bytes},
+        {"workers", was->workers != now->workers},
+        {"max_open", was->max_open != now->max_open},
+        {"max_connections", was->max_connections != now->max_connections},
+        {"revalidate", was->revalidate_ms != now->revalidate_ms}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct log_line l;
+        if (!rows[i].is_other)
+            continue;
+        log_begin(&l, LOG_WARN, "needs_restart");
+        log_text(&l, "key", rows[i].key);
+        log_end(&l);
+    }
+}
+
+bool server_reload(struct server *s, struct config *config)
+{
+    /* A set that is never opened: its names are what counts. */
+    const struct images_config ic = {.plugin_path = config->plugin_path,
+                                     .cache_bytes = 1 << 20};
+    struct plt_error err = {.at = PLT_AT_NONE};
+    struct images *next = NULL;
+    enum plt_status st = images_new(&ic, &next, &err);
+
+    if (st == PLT_OK)
+        st = add_names(next, config, &err);
+    if (st != PLT_OK) {
+        struct log_line l;
+        log_begin(&l, LOG_ERROR, "config_mistake");
+        log_text(&l, "text", err.text);
+        log_end(&l);
+        images_free(next);
+        return false;
+    }
+    images_replace_names(s->images, next);
+    images_free(next);
+    log_fixed(s->config, config);
+    /* Requests that run may still look at the old one: it is kept. */
+    config->older = s->old;
+    s->old = config;
+    s->config = config;
+    (void)atomic_fetch_add(&s->n_reloads, 1);
+    return true;
+}
+
+/* ---- Stop ---- */
 
 static void wait_idle(struct server *s, uint64_t until)
 {
@@ -364,5 +398,11 @@ void server_free(struct server *s)
         MHD_stop_daemon(s->daemons[i]);
     workers_free(s->workers); /* the event threads could still submit */
     images_free(s->images);
+    while (s->old) {
+        struct config *const older = s->old->older;
+        config_release(s->old);
+        free(s->old);
+        s->old = older;
+    }
     free(s);
 }

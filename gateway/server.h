@@ -17,10 +17,10 @@
 
 struct MHD_Daemon;
 
-enum { SERVER_STATUSES = 600 };
+enum { SERVER_STATUSES = 600, SERVER_ROUTES = 19 }; /* the last: none */
 
 struct server {
-    const struct config *config;
+    _Atomic(const struct config *) config; /* changed by a reload */
     struct images *images;
     struct workers *workers;
     struct MHD_Daemon *daemons[CONFIG_MAX_LISTEN];
@@ -30,11 +30,18 @@ struct server {
     atomic_bool is_cancelled;  /* running work gives up */
     _Atomic unsigned n_active; /* requests between start and completion */
     _Atomic uint64_t n_requests, bytes_sent, origin_bytes, origin_requests;
-    _Atomic uint64_t by_status[SERVER_STATUSES];
+    _Atomic uint64_t n_reloads;
+    _Atomic uint64_t by_route[SERVER_ROUTES][SERVER_STATUSES];
+    struct config *old; /* of before a reload: running requests may look */
 };
 
-/* Open origins and images, bind, start.  new; NULL: what failed was printed. */
-struct server *server_new(const struct config *config);
+/* Open origins and images, bind, start.  Steals config, also on failure.  new;
+ * NULL: what failed was printed. */
+struct server *server_new(struct config *config);
+/* Origins, images, secrets and limits of a new configuration; stolen on
+ * success.  What needs a restart is logged and stays as it was.  On failure
+ * nothing has changed and why is logged.  From the main thread. */
+bool server_reload(struct server *server, struct config *config);
 /* Stop accepting, let running answers end for drain_s, cancel the rest, free.
  */
 void server_free(struct server *server);

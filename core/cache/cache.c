@@ -457,6 +457,24 @@ void cache_drop_owner(struct cache *c, uint64_t owner)
     }
 }
 
+void cache_visit(struct cache *c,
+                 void (*fn)(void *cookie, uint64_t owner, size_t len),
+                 void *cookie)
+{
+    for (size_t i = 0; i < N_SHARDS; i++) {
+        struct shard *const s = &c->shards[i];
+        lock_take(&s->lock);
+        const struct list *const lists[] = {&s->probation, &s->protected};
+        for (size_t k = 0; k < 2; k++) {
+            for (const struct entry *e = lists[k]->oldest; e; e = e->newer) {
+                if (e->state == FILLED)
+                    fn(cookie, e->owner, e->block.len);
+            }
+        }
+        lock_give(&s->lock);
+    }
+}
+
 bool cache_mem_take(struct cache *c, uint64_t bytes)
 {
     /* Before anything is added: a count from an image may be anything. */

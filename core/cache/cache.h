@@ -49,6 +49,12 @@ void cache_unref(struct cache *cache, struct plt_block *block);
  * being sent, which keep theirs until cache_unref). */
 void cache_drop_owner(struct cache *cache, uint64_t owner);
 
+/* Call fn for every block that is filled, with a lock held: fn computes and
+ * calls nothing here. */
+void cache_visit(struct cache *cache,
+                 void (*fn)(void *cookie, uint64_t owner, size_t len),
+                 void *cookie);
+
 /* Reservations for memory that lives outside blocks, in the same budget: at
  * most half of it in sum.  Evicts blocks to make room; false: no room. */
 bool cache_mem_take(struct cache *cache, uint64_t bytes);

@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "stack/catalogue.h"
 #include "stack/image_inside.h"
 #include "stack/registry.h"
 #include "stack/spec.h"
@@ -34,8 +35,7 @@
 enum {
     DEFAULT_MAX_OPEN = 256,
     DEFAULT_REVALIDATE_MS = 5000,
-    MAX_OPEN_LIMIT = 4096,
-    MAX_ALIASES = 4096
+    MAX_OPEN_LIMIT = 4096
 };
 
 enum state { OPENING, OPEN, FAILED };
@@ -56,11 +56,6 @@ struct image {
     _Atomic unsigned n_waiting;
 };
 
-struct alias {
-    char *name;
-    struct reference reference;
-};
-
 struct images {
     struct images_config config;
     struct registry *registry;
@@ -70,8 +65,8 @@ struct images {
     struct shares *shares;
     struct cache *cache;
     struct stack_env env;
-    struct alias *aliases;
-    size_t n_aliases;
+    struct catalogue *catalogue;
+    struct checksums *checksums;
     uint64_t seed;
 
     struct lock lock;
@@ -204,7 +199,7 @@ enum plt_status images_new(const struct images_config *config,
         images->config.max_open = DEFAULT_MAX_OPEN;
     if (images->config.max_open > MAX_OPEN_LIMIT)
         images->config.max_open = MAX_OPEN_LIMIT;
-    if (!images->config.revalidate_ms)
+    if (!images->config.revalidate_ms && !images->config.is_always_revalidated)
         images->config.revalidate_ms = DEFAULT_REVALIDATE_MS;
     lock_init(&images->lock);
     cond_init(&images->changed);
@@ -215,12 +210,18 @@ enum plt_status images_new(const struct images_config *config,
     images->cache = cache_new(config->cache_bytes);
     images->secrets = secrets_new();
     images->shares = shares_new();
+    images->checksums = checksums_new();
+    images->env.metrics = metrics_new();
+    if (images->policy)
+        images->catalogue =
+            catalogue_new(images->env.state_dir, images->policy);
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     images->crew = crew_new(cores > 1 ? (unsigned)cores - 1 : 0);
     images->table = calloc(images->config.max_open, sizeof(*images->table));
     if (st == PLT_OK &&
         (!images->policy || !images->cache || !images->secrets ||
-         !images->crew || !images->shares || !images->table))
+         !images->crew || !images->shares || !images->table ||
+         !images->catalogue || !images->checksums || !images->env.metrics))
         st = plt_fail(err, PLT_NOMEM, "the set of images");
     if (st == PLT_OK)
         st = registry_load(&images->registry, config->plugin_path, err);
@@ -258,13 +259,11 @@ void images_free(struct images *images)
     lock_give(&images->lock);
     if (has_reaper)
         ASSERT(pthread_join(images->reaper, NULL) == 0);
-    for (size_t i = 0; i < images->n_aliases; i++) {
-        free(images->aliases[i].name);
-        reference_release(&images->aliases[i].reference);
-    }
-    free(images->aliases);
     free(images->table);
     registry_free(images->registry);
+    catalogue_free(images->catalogue);
+    checksums_free(images->checksums);
+    metrics_free(images->env.metrics);
     policy_free(images->policy);
     secrets_free(images->secrets);
     crew_free(images->crew);
@@ -278,53 +277,89 @@ void images_free(struct images *images)
     free(images);
 }
 
-static const struct alias *find_alias(const struct images *images,
-                                      const char *name)
-{
-    for (size_t i = 0; i < images->n_aliases; i++) {
-        if (strcmp(images->aliases[i].name, name) == 0)
-            return &images->aliases[i];
-    }
-    return NULL;
-}
-
 enum plt_status images_add_origin(struct images *images, const char *name,
                                   const char *base, struct plt_error *err)
 {
-    if (find_alias(images, name))
-        return plt_fail(err, PLT_INVALID, "%.64s is an image's name", name);
     return policy_add_origin(images->policy, name, base, err);
 }
 
 enum plt_status images_add_image(struct images *images, const char *name,
                                  const char *source, const char *selectors,
-                                 struct plt_error *err)
+                                 const char *labels, struct plt_error *err)
 {
-    struct reference reference;
+    return catalogue_add(images->catalogue, name, source, selectors, labels,
+                         err);
+}
 
-    if (!policy_name_ok(name) || policy_has_origin(images->policy, name) ||
-        find_alias(images, name))
-        return plt_fail(err, PLT_INVALID, "image name %.64s is %s", name,
-                        policy_name_ok(name) ? "taken" : "not well formed");
-    if (images->n_aliases == MAX_ALIASES)
-        return plt_fail(err, PLT_INVALID, "more than %d images", MAX_ALIASES);
-    enum plt_status st =
-        reference_parse(&reference, source, selectors, NULL, err);
-    if (st != PLT_OK)
-        return st;
-    struct alias *const grown = realloc(
-        images->aliases, (images->n_aliases + 1) * sizeof(*images->aliases));
-    if (grown)
-        images->aliases = grown;
-    char *const copy = strdup(name);
-    if (!grown || !copy) {
-        free(copy);
-        reference_release(&reference);
-        return plt_fail(err, PLT_NOMEM, "an image's name");
+enum plt_status images_load_registered(struct images *images,
+                                       struct plt_error *err)
+{
+    return catalogue_load(images->catalogue, err);
+}
+
+/* Every open image of this name, whatever else was selected: nobody finds it
+ * any more, and it closes when its readers leave. */
+static void drop_named(struct images *images, const char *name)
+{
+    lock_take(&images->lock);
+    for (size_t i = images->n; i-- > 0;) {
+        if (i < images->n && strcmp(images->table[i]->name, name) == 0)
+            unlist_locked(images, images->table[i]);
     }
-    images->aliases[images->n_aliases++] =
-        (struct alias){.name = copy, .reference = reference};
-    return PLT_OK;
+    lock_give(&images->lock);
+}
+
+enum plt_status images_register(struct images *images, json_t *entry,
+                                bool *is_new, struct plt_error *err)
+{
+    return catalogue_register(images->catalogue, entry, is_new, err);
+}
+
+enum plt_status images_unregister(struct images *images, const char *name,
+                                  struct plt_error *err)
+{
+    const enum plt_status st = catalogue_remove(images->catalogue, name, err);
+
+    if (st == PLT_OK)
+        drop_named(images, name);
+    return st;
+}
+
+/* What an open image stands for is another place now, or none. */
+static bool has_moved(struct images *images, const struct image *image)
+{
+    struct location now;
+    struct plt_error ignored;
+    struct reference r;
+    bool is_same = false;
+    const struct location *const was =
+        image->state == OPEN ? stack_place(image->stack) : NULL;
+    const bool is_alias = catalogue_get(images->catalogue, image->name, &r);
+
+    if (was && policy_locate(images->policy, is_alias ? r.target : image->name,
+                             &now, &ignored) == PLT_OK) {
+        is_same = was->url ? now.url && strcmp(was->url, now.url) == 0
+                           : now.folder && !strcmp(was->folder, now.folder) &&
+                                 strcmp(was->path, now.path) == 0;
+        location_release(&now);
+    }
+    if (is_alias)
+        reference_release(&r);
+    return !is_same;
+}
+
+void images_replace_names(struct images *images, struct images *other)
+{
+    policy_replace(images->policy, other->policy);
+    secrets_replace(images->secrets, other->secrets);
+    catalogue_replace(images->catalogue, other->catalogue);
+    lock_take(&images->lock);
+    for (size_t i = images->n; i-- > 0;) {
+        if (i < images->n && images->table[i]->state == OPEN &&
+            has_moved(images, images->table[i]))
+            unlist_locked(images, images->table[i]);
+    }
+    lock_give(&images->lock);
 }
 
 enum plt_status images_add_secret(struct images *images, const char *name,
@@ -348,15 +383,12 @@ struct cache *images_cache(struct images *images)
     return images->cache;
 }
 
-/* ---- Opening ---- */
-
-static enum plt_status check_selectors(const struct reference *r,
-                                       struct plt_error *err)
+const struct stack_metrics *images_metrics(struct images *images)
 {
-    if (r->partition)
-        return plt_fail(err, PLT_UNSUPPORTED, "partition= is not read yet");
-    return PLT_OK;
+    return images->env.metrics;
 }
+
+/* ---- Opening ---- */
 
 /* From a reference to an open stack.  Steals place. */
 static enum plt_status build(struct images *images,
@@ -373,6 +405,7 @@ static enum plt_status build(struct images *images,
         .spec = spec,
         .member = reference->member,
         .snapshot = reference->snapshot,
+        .partition = reference->partition,
         .secret = reference->secret,
         .is_list = (how & IMAGE_LIST) != 0,
         .is_described = (how & IMAGE_DESCRIBE) != 0,
@@ -400,27 +433,33 @@ static enum plt_status build(struct images *images,
     return st;
 }
 
-/* The alias's reference with the client's own selectors over it. */
-static struct reference merged(const struct images *images,
-                               const struct reference *r)
+/* A registered image's reference with the client's own selectors over it; a
+ * copy (reference_release).  False: no memory. */
+static bool merge(struct images *images, const struct reference *asked,
+                  struct reference *out)
 {
-    const struct alias *const a = find_alias(images, r->target);
-    struct reference out = *r;
-
-    if (!a)
-        return out;
-    out.target = a->reference.target;
-    if (!out.member)
-        out.member = a->reference.member;
-    if (!out.layers)
-        out.layers = a->reference.layers;
-    if (!out.snapshot)
-        out.snapshot = a->reference.snapshot;
-    if (!out.partition)
-        out.partition = a->reference.partition;
-    if (!out.secret)
-        out.secret = a->reference.secret;
-    return out; /* borrowed texts: not to be released */
+    if (!catalogue_get(images->catalogue, asked->target, out))
+        return reference_copy(out, asked);
+    const struct {
+        const char *own;
+        char **slot;
+    } table[] = {{asked->member, &out->member},
+                 {asked->layers, &out->layers},
+                 {asked->snapshot, &out->snapshot},
+                 {asked->partition, &out->partition},
+                 {asked->secret, &out->secret}};
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        char *const copy = table[i].own ? strdup(table[i].own) : NULL;
+        if (!table[i].own)
+            continue;
+        free(*table[i].slot);
+        *table[i].slot = copy;
+        if (!copy) {
+            reference_release(out);
+            return false;
+        }
+    }
+    return true;
 }
 
 static enum plt_status build_reference(struct images *images,
@@ -429,24 +468,25 @@ static enum plt_status build_reference(struct images *images,
                                        struct stack **stack, json_t **choices,
                                        struct plt_error *err)
 {
-    const struct reference r = merged(images, asked);
+    struct reference r;
     struct spec spec = {.n_layers = 0};
     struct location *const place = calloc(1, sizeof(*place));
 
-    if (!place)
+    if (!place || !merge(images, asked, &r)) {
+        free(place);
         return plt_fail(err, PLT_NOMEM, "a location");
+    }
     enum plt_status st = policy_locate(images->policy, r.target, place, err);
-    if (st == PLT_OK)
-        st = check_selectors(&r, err);
     if (st == PLT_OK && r.layers)
         st = spec_parse_layers(&spec, images->registry, r.layers, err);
-    if (st != PLT_OK) {
+    if (st == PLT_OK) {
+        st = build(images, &r, place, &spec, how, io, stack, choices, err);
+        spec_release(&spec);
+    } else {
         location_release(place);
         free(place);
-        return st;
     }
-    st = build(images, &r, place, &spec, how, io, stack, choices, err);
-    spec_release(&spec);
+    reference_release(&r);
     return st;
 }
 
@@ -715,8 +755,6 @@ enum plt_status images_open_spec(struct images *images, const char *text,
         return st;
     }
     st = policy_locate_own(images->policy, spec.source, place, err);
-    if (st == PLT_OK)
-        st = check_selectors(selectors, err);
     if (st == PLT_OK && selectors->layers && spec.is_pinned)
         st = plt_fail(err, PLT_INVALID, "layers twice: in the spec and apart");
     if (st == PLT_OK && selectors->layers)
@@ -837,26 +875,81 @@ bool image_hides_places(const struct image *image)
     return !image->images->config.is_local;
 }
 
-json_t *images_open_json(struct images *images)
+json_t *images_registered_json(struct images *images)
 {
-    json_t *const list = json_array();
+    return catalogue_json(images->catalogue);
+}
+
+void images_visit(struct images *images,
+                  void (*fn)(void *cookie, struct image *image), void *cookie)
+{
+    size_t n;
 
     lock_take(&images->lock);
-    for (size_t i = 0; list && i < images->n; i++) {
-        struct image *const image = images->table[i];
-        json_t *const row =
-            json_pack("{s:o, s:s, s:i}", "name", node_json_text(image->name),
-                      "state", image->state == OPEN ? "open" : "opening",
-                      "readers", (int)image->refs - 1);
-        if (row && image->state == OPEN &&
-            image_size(image) != PLT_SIZE_UNKNOWN)
-            (void)json_object_set_new(
-                row, "virtual-size",
-                json_integer((json_int_t)image_size(image)));
-        (void)json_array_append_new(list, row);
+    AUTO_FREE struct image **open =
+        calloc(images->n + 1, sizeof(struct image *));
+    n = open ? images->n : 0;
+    for (size_t i = 0; i < n; i++) {
+        open[i] = images->table[i];
+        open[i]->refs++;
     }
     lock_give(&images->lock);
-    return list;
+    for (size_t i = 0; i < n; i++) {
+        fn(cookie, open[i]);
+        image_unref(open[i]);
+    }
+}
+
+struct checksums *images_checksums(struct image *image)
+{
+    return image->images->checksums;
+}
+
+unsigned image_readers(struct image *image)
+{
+    lock_take(&image->images->lock);
+    const unsigned refs = image->refs;
+    lock_give(&image->images->lock);
+    return refs > 2 ? refs - 2 : 0; /* the table's, and the asker's */
+}
+
+struct cache *image_cache(struct image *image)
+{
+    return image->images->cache;
+}
+
+/* The parts of a key (reference_key), which is all that is kept of what was
+ * asked. */
+static const char *const key_parts[] = {"name",      "member", "snapshot",
+                                        "partition", "secret", "layers"};
+enum { KEY_PARTS = sizeof(key_parts) / sizeof(key_parts[0]) };
+
+bool image_is_selected(const struct image *image)
+{
+    const char *const first = image->key + strcspn(image->key, "\1\2");
+    return strchr(*first ? first + 1 : first, '\1') != NULL;
+}
+
+json_t *image_reference_json(const struct image *image)
+{
+    json_t *const row = json_object();
+    const char *p = image->key;
+
+    for (size_t i = 0; i < KEY_PARTS && *p; i++) {
+        const size_t len = strcspn(p, "\1\2");
+        if (p[len] == '\1')
+            (void)json_object_set_new(row, key_parts[i], json_stringn(p, len));
+        p += len + 1;
+    }
+    return row;
+}
+
+bool image_is_open(struct image *image)
+{
+    lock_take(&image->images->lock);
+    const bool is_open = image->state == OPEN;
+    lock_give(&image->images->lock);
+    return is_open;
 }
 
 bool image_enter(struct image *image, unsigned limit)

@@ -15,6 +15,7 @@
 
 #include <platter/driver.h>
 
+#include "stack/metrics.h"
 #include "stack/reference.h"
 #include "util/check.h"
 
@@ -27,8 +28,9 @@ struct images_config {
     uint64_t cache_bytes;    /* the one budget for decoded data and tables */
     unsigned max_open;       /* stacks kept open, idle ones closed first; 256 */
     unsigned revalidate_ms;  /* ask the source at most this often; 0: 5000 */
-    bool is_local;           /* a command on its user's own authority: specs may
-                                name any path and URL.  Never in a server */
+    bool is_always_revalidated; /* revalidate_ms 0 means at every opening */
+    bool is_local; /* a command on its user's own authority: specs may
+                      name any path and URL.  Never in a server */
 };
 
 /* new in *out.  Loads every plugin; one that cannot be loaded is logged. */
@@ -43,11 +45,29 @@ PLT_MUST_USE enum plt_status images_add_origin(struct images *images,
                                                const char *name,
                                                const char *base,
                                                struct plt_error *err);
-/* A registered image: name -> reference text "ORIGIN/PATH", selectors as query
- * text ("member=disk.raw") or NULL. */
+/* A named image of the configuration: reference text "ORIGIN/PATH", selectors
+ * as query text ("member=disk.raw") or NULL, labels as a JSON object's text or
+ * NULL. */
 PLT_MUST_USE enum plt_status
 images_add_image(struct images *images, const char *name, const char *source,
-                 const char *selectors, struct plt_error *err);
+                 const char *selectors, const char *labels,
+                 struct plt_error *err);
+/* Those that were registered in earlier runs; after the configuration's. */
+PLT_MUST_USE enum plt_status images_load_registered(struct images *images,
+                                                    struct plt_error *err);
+/* catalogue.h: by a request; kept in the state folder. */
+PLT_MUST_USE enum plt_status images_register(struct images *images,
+                                             json_t *entry, bool *is_new,
+                                             struct plt_error *err);
+/* The same backwards; what is open under the name closes when its readers
+ * leave, and is forgotten by the cache then. */
+PLT_MUST_USE enum plt_status images_unregister(struct images *images,
+                                               const char *name,
+                                               struct plt_error *err);
+/* A new configuration: origins, secrets and named images of `other` (made for
+ * this, without a state folder) in place of the present ones; what is open and
+ * means another place now is opened anew by the next asker. */
+void images_replace_names(struct images *images, struct images *other);
 
 /* A key for encrypted images, out of a file (secrets.h). */
 PLT_MUST_USE enum plt_status images_add_secret(struct images *images,
@@ -59,9 +79,20 @@ PLT_MUST_USE enum plt_status images_add_secret(struct images *images,
 json_t *images_origins_json(struct images *images);
 /* [{"name", "kind", "summary", "file", "abi"}] of loaded plugins.  new. */
 json_t *images_plugins_json(struct images *images);
-/* [{"name","state","virtual-size","readers"}] of open images.  new. */
-json_t *images_open_json(struct images *images);
+/* Images as a list for people and tools, sorted by name: registered ones, and
+ * those that are open besides.  Rows: "name", "state" ("idle", "opening",
+ * "open"), of registered ones "source", selectors, "labels", "registered",
+ * "created"; of open ones "virtual-size", "format", "etag", "readers",
+ * "cached-bytes", and the selectors as the client gave them ("query").  new. */
+json_t *images_json(struct images *images);
+json_t *images_registered_json(struct images *images); /* image_list.c's */
+/* Its stack is there: what is asked of it below may be asked. */
+bool image_is_open(struct image *image);
+/* Call fn for every image of the table, referenced meanwhile. */
+void images_visit(struct images *images,
+                  void (*fn)(void *cookie, struct image *image), void *cookie);
 struct cache *images_cache(struct images *images);
+const struct stack_metrics *images_metrics(struct images *images);
 
 /* Open, or take a reference to what is open.  *out is new (image_unref).
  * On PLT_CHOICE, *choices (when not NULL) is a new array of members to choose
@@ -176,6 +207,92 @@ image_check_json(struct image *image, struct plt_io *io, size_t most,
  * "layers" besides, guest side first.  new; NULL without memory.  Does not
  * wait: an unknown size is left out. */
 json_t *image_info(struct image *image);
+
+/* MBR and GPT: {"label", "id", "sector-size", "problems", "partitions":
+ * [{"number", "start", "length", "type", "type-name", "name", "uuid",
+ * "filesystem": {"type","label","uuid"}}]} (platter-partition(7)).  new in
+ * *out. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_partitions_json(struct image *image, struct plt_io *io, json_t **out,
+                      struct plt_error *err);
+
+/* ---- The random-access index of a compressed source (image_index.c) ---- */
+
+/* The compressed layer nearest to the guest that has an index: {"driver",
+ * "state": "decoding"|"complete"|"failed", "decoded", "points", "source-size",
+ * ...} as its driver describes it.  PLT_NOT_FOUND: there is none.  Does not
+ * wait.  new in *out. */
+PLT_MUST_USE enum plt_status image_index_json(struct image *image, json_t **out,
+                                              struct plt_error *err);
+/* Its bytes, for another gateway: new (free) in *data. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_index_get(struct image *image, struct plt_io *io, uint8_t **data,
+                size_t *len, struct plt_error *err);
+/* Take such bytes.  Nobody else may use the image meanwhile. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_index_put(struct image *image, struct plt_io *io, const uint8_t *data,
+                size_t len, struct plt_error *err);
+/* Build it to the end; *out is the decoded size.  As far as io's deadline
+ * allows: PLT_TIMEOUT, and what was built is kept. */
+PLT_MUST_USE MAY_WAIT enum plt_status image_index_build(struct image *image,
+                                                        struct plt_io *io,
+                                                        uint64_t *out,
+                                                        struct plt_error *err);
+
+/* ---- In order, read in parallel (image_pump.c) ---- */
+
+/* A piece of the disk.  data NULL: all of it is zeros, and was not read. */
+struct image_piece {
+    uint64_t off;
+    size_t len;
+    const uint8_t *data;
+    uint8_t digest[64]; /* what `prepare` left */
+};
+
+struct image_pump {
+    uint64_t off, len; /* inside the disk */
+    size_t piece;      /* bytes, 4 KiB to 16 MiB; pieces are cut at multiples */
+    unsigned threads;  /* that read; 0: 4 */
+    uint64_t wait_ms;  /* each read's own deadline; 0: the asker's for all */
+    /* On a reading thread, any order; may be NULL. */
+    void (*prepare)(void *cookie, struct image_piece *piece);
+    /* On the caller's thread, in order; its failure ends it all. */
+    enum plt_status (*take)(void *cookie, const struct image_piece *piece,
+                            struct plt_error *err);
+    void *cookie;
+};
+
+/* Read a stretch of the disk with several threads and hand it on in order.
+ * Holes and zero clusters are not read.  At most 2 * threads pieces are held,
+ * out of the one memory budget.  Ends when io is cancelled. */
+PLT_MUST_USE MAY_WAIT enum plt_status image_pump(struct image *image,
+                                                 struct plt_io *io,
+                                                 const struct image_pump *pump,
+                                                 struct plt_error *err);
+
+/* ---- Checksums (image_checksum.c) ---- */
+
+enum {
+    IMAGE_CHECKSUM_TEXT = 129, /* hexadecimal, with its NUL */
+    IMAGE_BLOCK_MIN = 1 << 20,
+    IMAGE_BLOCK_MAX = 16 << 20
+};
+
+typedef void image_progress_fn(void *cookie, uint64_t done, uint64_t all);
+
+/* The digest of the guest disk in hexadecimal.  algorithm: "sha256", "sha512".
+ * block 0: of the disk's bytes.  Else the block hash of ovirt-imageio: the
+ * digest of the digests of blocks of this size (IMAGE_BLOCK_MIN to _MAX, a
+ * multiple of 4096, the last one shorter).  Known ones are kept by ETag.
+ * progress: on the caller's thread; or NULL.  wait_ms: of each read. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_checksum(struct image *image, struct plt_io *io, const char *algorithm,
+               uint64_t block, uint64_t wait_ms, image_progress_fn *progress,
+               void *cookie, char out[IMAGE_CHECKSUM_TEXT],
+               struct plt_error *err);
+/* Only when it is known.  Does not wait. */
+bool image_known_checksum(struct image *image, const char *algorithm,
+                          uint64_t block, char out[IMAGE_CHECKSUM_TEXT]);
 
 /* At most `limit` requests wait on one image at a time: false beyond. */
 bool image_enter(struct image *image, unsigned limit);

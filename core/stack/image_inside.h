@@ -13,4 +13,17 @@ bool image_hides_places(const struct image *image);
  * What comes out is seen in stack_has_changed(). */
 MAY_WAIT void image_revalidate(struct image *image, struct plt_io *io);
 
+/* The process's known checksums; borrowed. */
+struct checksums *images_checksums(struct image *image);
+struct checksums *checksums_new(void); /* new, or NULL */
+void checksums_free(struct checksums *checksums);
+
+/* Requests that hold the image, the asker not counted. */
+unsigned image_readers(struct image *image);
+/* It was asked for with selectors besides its name. */
+bool image_is_selected(const struct image *image);
+/* {"name", selectors...} as it was asked for; new. */
+json_t *image_reference_json(const struct image *image);
+struct cache *image_cache(struct image *image); /* borrowed */
+
 #endif

@@ -83,6 +83,17 @@ enum plt_status image_members(struct image *image, struct plt_io *io,
     return st;
 }
 
+enum plt_status image_partitions_json(struct image *image, struct plt_io *io,
+                                      json_t **out, struct plt_error *err)
+{
+    uint64_t size;
+    const enum plt_status st = image_resolve_size(image, io, &size, err);
+
+    return st == PLT_OK
+               ? stack_partitions_json(image_stack(image), io, out, err)
+               : st;
+}
+
 /* ---- Extents ---- */
 
 enum plt_status image_dirty_extents(struct image *image, struct plt_io *io,

@@ -93,8 +93,13 @@ enum plt_status node_read(struct node *node, struct plt_io *io,
         return plt_fail(err, PLT_CANCELLED, "request withdrawn");
     if (!enter(node, io))
         return PLT_AGAIN;
+    const struct metrics_span span = metrics_begin();
     const enum plt_status st =
         node->driver->read(node->image, io, segs, n, err);
+    uint64_t bytes = 0;
+    for (size_t i = 0; st == PLT_OK && i < n; i++)
+        bytes += segs[i].len;
+    metrics_end(node->metrics, span, bytes);
     leave(node);
     return heard(node, io, st, err);
 }
@@ -245,6 +250,31 @@ enum plt_status node_check(struct node *node, struct plt_io *io,
     return heard(node, io, st, err);
 }
 
+enum plt_status node_index_get(struct node *node, struct plt_io *io,
+                               plt_put_fn *put, void *cookie,
+                               struct plt_error *err)
+{
+    if (!node->driver->index_get)
+        return plt_fail(err, PLT_NOT_FOUND, "no index");
+    if (!enter(node, io))
+        return PLT_AGAIN;
+    const enum plt_status st =
+        node->driver->index_get(node->image, io, put, cookie, err);
+    leave(node);
+    return heard(node, io, st, err);
+}
+
+enum plt_status node_index_put(struct node *node, struct plt_io *io,
+                               const void *data, size_t len,
+                               struct plt_error *err)
+{
+    if (!node->driver->index_put)
+        return plt_fail(err, PLT_NOT_FOUND, "no index");
+    const enum plt_status st =
+        node->driver->index_put(node->image, io, data, len, err);
+    return heard(node, io, st, err);
+}
+
 enum plt_status node_revalidate(struct node *node, struct plt_io *io,
                                 struct plt_error *err)
 {
@@ -376,11 +406,13 @@ void node_init(struct node *node, struct stack *stack,
 {
     static _Atomic uint64_t owners = 1;
 
-    *node = (struct node){.driver = driver,
-                          .stack = stack,
-                          .below = below,
-                          .place = place,
-                          .owner = atomic_fetch_add(&owners, 1)};
+    *node = (struct node){
+        .driver = driver,
+        .stack = stack,
+        .below = below,
+        .place = place,
+        .owner = atomic_fetch_add(&owners, 1),
+        .metrics = metrics_of(stack_environment(stack)->metrics, driver)};
     node->child =
         (struct plt_child){.struct_size = (uint32_t)sizeof(node->child),
                            .read = child_read,

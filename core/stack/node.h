@@ -17,6 +17,7 @@
 
 #include "cache/cache.h"
 #include "sched/crew.h"
+#include "stack/metrics.h"
 #include "stack/policy.h"
 #include "stack/secrets.h"
 #include "stack/shares.h"
@@ -36,8 +37,9 @@ struct node {
     struct location *place; /* of the source at its bottom; borrowed */
     unsigned depth;         /* images above it in the chain of backing files */
     uint64_t owner;         /* in the cache */
-    struct lock serial;     /* held across calls of a PLT_ONE_AT_A_TIME driver;
-                               taken in stack order, top down */
+    struct driver_metrics *metrics;
+    struct lock serial; /* held across calls of a PLT_ONE_AT_A_TIME driver;
+                           taken in stack order, top down */
     _Atomic uint64_t known_size; /* PLT_SIZE_UNKNOWN until it is */
     uint8_t id[32];              /* equal ids: equal bytes; 0: not pinned */
     bool is_pinned;
@@ -51,6 +53,7 @@ struct stack_env {
     const struct secrets *secrets;
     struct crew *crew;
     struct shares *shares;
+    struct stack_metrics *metrics;
     int state_dir; /* file descriptor or -1 */
 };
 
@@ -93,6 +96,13 @@ PLT_MUST_USE enum plt_status
 node_dirty_extents(struct node *node, struct plt_io *io, const char *bitmap,
                    uint64_t off, uint64_t len, plt_extent_fn *emit,
                    void *cookie, struct plt_error *err);
+PLT_MUST_USE enum plt_status node_index_get(struct node *node,
+                                            struct plt_io *io, plt_put_fn *put,
+                                            void *cookie,
+                                            struct plt_error *err);
+PLT_MUST_USE enum plt_status node_index_put(struct node *node,
+                                            struct plt_io *io, const void *data,
+                                            size_t len, struct plt_error *err);
 PLT_MUST_USE enum plt_status
 node_revalidate(struct node *node, struct plt_io *io, struct plt_error *err);
 

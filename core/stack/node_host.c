@@ -35,8 +35,17 @@ static enum plt_claim block_claim(struct plt_host *host, uint64_t key,
                                   size_t len, bool only_hit,
                                   struct plt_block **block)
 {
-    return cache_claim(cache_of(host), of(host)->owner, key, len, only_hit,
-                       block);
+    struct node *const node = of(host);
+    const enum plt_claim claim =
+        cache_claim(cache_of(host), node->owner, key, len, only_hit, block);
+
+    if (claim == PLT_CLAIM_HIT)
+        (void)atomic_fetch_add_explicit(&node->metrics->hits, 1,
+                                        memory_order_relaxed);
+    else if (claim == PLT_CLAIM_FILL)
+        (void)atomic_fetch_add_explicit(&node->metrics->fills, 1,
+                                        memory_order_relaxed);
+    return claim;
 }
 
 static void block_commit(struct plt_host *host, struct plt_block *block)

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,34 +16,61 @@
 #include <unistd.h>
 
 #include "util/auto.h"
+#include "util/check.h"
 
 struct origin {
     char *name, *base;
     bool is_remote;
 };
 
-struct policy {
-    struct origin origins[POLICY_MAX_ORIGINS];
+/* Behind a pointer, so that asking may lock a policy that is const to the
+ * asker. */
+struct origins {
+    pthread_rwlock_t lock; /* guards the rest; held across no call out */
+    struct origin v[POLICY_MAX_ORIGINS];
     size_t n;
+};
+
+struct policy {
+    struct origins *origins;
     bool is_local;
 };
 
 struct policy *policy_new(bool is_local)
 {
     struct policy *const p = calloc(1, sizeof(*p));
-    if (p)
-        p->is_local = is_local;
+    if (!p)
+        return NULL;
+    p->is_local = is_local;
+    p->origins = calloc(1, sizeof(*p->origins));
+    if (!p->origins || pthread_rwlock_init(&p->origins->lock, NULL) != 0) {
+        free(p->origins);
+        free(p);
+        return NULL;
+    }
     return p;
+}
+
+static void lock_read(const struct policy *policy)
+{
+    ASSERT(pthread_rwlock_rdlock(&policy->origins->lock) == 0);
+}
+
+static void unlock(const struct policy *policy)
+{
+    ASSERT(pthread_rwlock_unlock(&policy->origins->lock) == 0);
 }
 
 void policy_free(struct policy *policy)
 {
     if (!policy)
         return;
-    for (size_t i = 0; i < policy->n; i++) {
-        free(policy->origins[i].name);
-        free(policy->origins[i].base);
+    for (size_t i = 0; i < policy->origins->n; i++) {
+        free(policy->origins->v[i].name);
+        free(policy->origins->v[i].base);
     }
+    (void)pthread_rwlock_destroy(&policy->origins->lock);
+    free(policy->origins);
     free(policy);
 }
 
@@ -70,11 +98,12 @@ bool policy_name_ok(const char *name)
     return true;
 }
 
+/* With the lock held. */
 static const struct origin *find(const struct policy *policy, const char *name,
                                  size_t len)
 {
-    for (size_t i = 0; i < policy->n; i++) {
-        const struct origin *const o = &policy->origins[i];
+    for (size_t i = 0; i < policy->origins->n; i++) {
+        const struct origin *const o = &policy->origins->v[i];
         if (strlen(o->name) == len && memcmp(o->name, name, len) == 0)
             return o;
     }
@@ -83,7 +112,35 @@ static const struct origin *find(const struct policy *policy, const char *name,
 
 bool policy_has_origin(const struct policy *policy, const char *name)
 {
-    return find(policy, name, strlen(name)) != NULL;
+    lock_read(policy);
+    const bool has = find(policy, name, strlen(name)) != NULL;
+    unlock(policy);
+    return has;
+}
+
+bool policy_has_origin_of(const struct policy *policy, const char *target)
+{
+    lock_read(policy);
+    const bool has = find(policy, target, strcspn(target, "/")) != NULL;
+    unlock(policy);
+    return has;
+}
+
+void policy_replace(struct policy *policy, struct policy *other)
+{
+    struct origins *const a = policy->origins, *const b = other->origins;
+    struct origin *const old = malloc(sizeof(a->v));
+
+    ASSERT(old); /* 6 KiB, at a reload */
+    ASSERT(pthread_rwlock_wrlock(&a->lock) == 0);
+    const size_t n = a->n;
+    memcpy(old, a->v, sizeof(a->v));
+    memcpy(a->v, b->v, sizeof(a->v));
+    a->n = b->n;
+    memcpy(b->v, old, sizeof(a->v));
+    b->n = n;
+    unlock(policy);
+    free(old);
 }
 
 static bool is_http(const char *text)
@@ -112,7 +169,7 @@ enum plt_status policy_add_origin(struct policy *policy, const char *name,
                         "origin name %.64s: letters, digits, . _ - only", name);
     if (policy_has_origin(policy, name))
         return plt_fail(err, PLT_INVALID, "origin %s named twice", name);
-    if (policy->n == POLICY_MAX_ORIGINS)
+    if (policy->origins->n == POLICY_MAX_ORIGINS)
         return plt_fail(err, PLT_INVALID, "more than %d origins",
                         POLICY_MAX_ORIGINS);
     if (is_remote) {
@@ -133,7 +190,7 @@ enum plt_status policy_add_origin(struct policy *policy, const char *name,
         if (!S_ISDIR(sb.st_mode))
             return plt_fail(err, PLT_INVALID, "origin %s: not a folder", name);
     }
-    struct origin *const o = &policy->origins[policy->n];
+    struct origin *const o = &policy->origins->v[policy->origins->n];
     const char *const slash = base[strlen(base) - 1] == '/' ? "" : "/";
     *o = (struct origin){.name = strdup(name),
                          .base = join(base, slash, ""),
@@ -143,7 +200,7 @@ enum plt_status policy_add_origin(struct policy *policy, const char *name,
         free(o->base);
         return plt_fail(err, PLT_NOMEM, "an origin");
     }
-    policy->n++;
+    policy->origins->n++;
     return PLT_OK;
 }
 
@@ -191,11 +248,15 @@ enum plt_status policy_locate(const struct policy *policy, const char *target,
                               struct location *out, struct plt_error *err)
 {
     const size_t len = strcspn(target, "/");
-    const struct origin *const o = find(policy, target, len);
 
-    if (!o || !target[len] || !target[len + 1])
-        return plt_fail(err, PLT_NOT_FOUND, "no origin of that name");
-    return fill(out, o->base, o->is_remote, target + len + 1, target, err);
+    lock_read(policy);
+    const struct origin *const o = find(policy, target, len);
+    const enum plt_status st =
+        o && target[len] && target[len + 1]
+            ? fill(out, o->base, o->is_remote, target + len + 1, target, err)
+            : plt_fail(err, PLT_NOT_FOUND, "no origin of that name");
+    unlock(policy);
+    return st;
 }
 
 enum plt_status policy_locate_own(const struct policy *policy, const char *text,
@@ -377,28 +438,36 @@ enum plt_status policy_allow_url(const struct policy *policy, const char *url,
 {
     char site[512], ours[512];
     const char *path, *base;
+    bool is_ours = false;
 
     if (!split_url(url, site, sizeof(site), &path) || has_dots(path))
         return plt_fail(err, PLT_DENIED, "redirect to a URL of no origin");
     if (policy->is_local)
         return PLT_OK;
-    for (size_t i = 0; i < policy->n; i++) {
-        const struct origin *const o = &policy->origins[i];
-        if (o->is_remote && split_url(o->base, ours, sizeof(ours), &base) &&
-            strcmp(site, ours) == 0 && strncmp(path, base, strlen(base)) == 0)
-            return PLT_OK;
+    lock_read(policy);
+    for (size_t i = 0; i < policy->origins->n && !is_ours; i++) {
+        const struct origin *const o = &policy->origins->v[i];
+        is_ours =
+            o->is_remote && split_url(o->base, ours, sizeof(ours), &base) &&
+            strcmp(site, ours) == 0 && strncmp(path, base, strlen(base)) == 0;
     }
-    return plt_fail(err, PLT_DENIED, "redirect to a URL of no origin");
+    unlock(policy);
+    return is_ours
+               ? PLT_OK
+               : plt_fail(err, PLT_DENIED, "redirect to a URL of no origin");
 }
 
 json_t *policy_origins_json(const struct policy *policy)
 {
     json_t *const list = json_array();
 
-    for (size_t i = 0; list && i < policy->n; i++)
+    lock_read(policy);
+    for (size_t i = 0; list && i < policy->origins->n; i++) {
+        const struct origin *const o = &policy->origins->v[i];
         (void)json_array_append_new(
-            list,
-            json_pack("{s:s, s:s}", "name", policy->origins[i].name, "kind",
-                      policy->origins[i].is_remote ? "http" : "local"));
+            list, json_pack("{s:s, s:s}", "name", o->name, "kind",
+                            o->is_remote ? "http" : "local"));
+    }
+    unlock(policy);
     return list;
 }

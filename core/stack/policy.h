@@ -7,7 +7,8 @@
  * so that neither ".." nor a symbolic link leaves the origin's folder, and only
  * a regular file.  A command on its user's own authority (is_local) may also
  * name any path and URL itself; what images name stays confined even there.
- * Threads: read only after the origins are added. */
+ * Threads: any; origins are added before others ask, or into a policy of one's
+ * own that then replaces the one in use. */
 #ifndef STACK_POLICY_H
 #define STACK_POLICY_H
 
@@ -41,6 +42,11 @@ PLT_MUST_USE enum plt_status policy_add_origin(struct policy *policy,
                                                struct plt_error *err);
 bool policy_name_ok(const char *name);
 bool policy_has_origin(const struct policy *policy, const char *name);
+/* The same of "ORIGIN/PATH". */
+bool policy_has_origin_of(const struct policy *policy, const char *target);
+/* Change origins with `other`, at once for every asker; what is open stays
+ * open. */
+void policy_replace(struct policy *policy, struct policy *other);
 
 /* "ORIGIN/PATH", decoded and normalised (reference.h). */
 PLT_MUST_USE enum plt_status policy_locate(const struct policy *policy,

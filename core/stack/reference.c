@@ -133,6 +133,44 @@ static enum plt_status take_selector(struct reference *r, const char *s,
                   err);
 }
 
+enum plt_status reference_select(struct reference *r, const char *name,
+                                 const char *value, struct plt_error *err)
+{
+    char **const slot = selector_slot(r, name, strlen(name));
+
+    if (!slot || *slot)
+        return plt_fail(err, PLT_INVALID, "parameter %.32s is %s", name,
+                        slot ? "given twice" : "unknown");
+    if (strlen(value) > REFERENCE_MAX || !utf8_ok((const unsigned char *)value))
+        return plt_fail(err, PLT_INVALID, "%s is too long, or not UTF-8", name);
+    for (const char *p = value; *p; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            return plt_fail(err, PLT_INVALID, "control character in a name");
+    }
+    *slot = strdup(value);
+    return *slot ? PLT_OK : plt_fail(err, PLT_NOMEM, "a parameter");
+}
+
+static bool copy_text(char **out, const char *text)
+{
+    *out = text ? strdup(text) : NULL;
+    return !text || *out;
+}
+
+bool reference_copy(struct reference *out, const struct reference *r)
+{
+    *out = (struct reference){.target = NULL};
+    if (copy_text(&out->target, r->target) &&
+        copy_text(&out->member, r->member) &&
+        copy_text(&out->snapshot, r->snapshot) &&
+        copy_text(&out->partition, r->partition) &&
+        copy_text(&out->secret, r->secret) &&
+        copy_text(&out->layers, r->layers))
+        return true;
+    reference_release(out);
+    return false;
+}
+
 /* The path's segments, and the parameters of the last one. */
 static enum plt_status parse_path(struct reference *r, const char *p,
                                   struct plt_error *err)

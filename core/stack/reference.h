@@ -37,6 +37,14 @@ PLT_MUST_USE enum plt_status reference_parse(struct reference *out,
                                              const char *const *other_names,
                                              struct plt_error *err);
 void reference_release(struct reference *reference);
+/* A selector by its name, its value as it is (not encoded); INVALID as in a
+ * query. */
+PLT_MUST_USE enum plt_status reference_select(struct reference *reference,
+                                              const char *name,
+                                              const char *value,
+                                              struct plt_error *err);
+/* All of it; false without memory, *out then holds nothing. */
+bool reference_copy(struct reference *out, const struct reference *reference);
 
 /* One text that is equal for equal references: the key of the open images.
  * new; NULL without memory. */

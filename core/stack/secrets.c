@@ -12,6 +12,7 @@
 
 #include "stack/policy.h"
 #include "util/auto.h"
+#include "util/lock.h"
 
 enum { MAX_SECRETS = 256 };
 
@@ -21,14 +22,31 @@ struct secret {
     uint8_t bytes[PLT_MAX_SECRET];
 };
 
-struct secrets {
+struct table {
+    struct lock lock; /* guards the rest */
     struct secret *v[MAX_SECRETS];
     size_t n;
 };
 
+/* Behind a pointer, so that asking may lock secrets that are const to the
+ * asker. */
+struct secrets {
+    struct table *table;
+};
+
 struct secrets *secrets_new(void)
 {
-    return calloc(1, sizeof(struct secrets));
+    struct secrets *const secrets = calloc(1, sizeof(*secrets));
+
+    if (!secrets)
+        return NULL;
+    secrets->table = calloc(1, sizeof(*secrets->table));
+    if (!secrets->table) {
+        free(secrets);
+        return NULL;
+    }
+    lock_init(&secrets->table->lock);
+    return secrets;
 }
 
 static void free_one(struct secret *s)
@@ -42,18 +60,38 @@ void secrets_free(struct secrets *secrets)
 {
     if (!secrets)
         return;
-    for (size_t i = 0; i < secrets->n; i++)
-        free_one(secrets->v[i]);
+    for (size_t i = 0; i < secrets->table->n; i++)
+        free_one(secrets->table->v[i]);
+    lock_release(&secrets->table->lock);
+    free(secrets->table);
     free(secrets);
+}
+
+void secrets_replace(struct secrets *secrets, struct secrets *other)
+{
+    struct table *const a = secrets->table, *const b = other->table;
+
+    lock_take(&a->lock);
+    for (size_t i = 0; i < MAX_SECRETS; i++) {
+        struct secret *const old = a->v[i];
+        a->v[i] = b->v[i];
+        b->v[i] = old;
+    }
+    const size_t n = a->n;
+    a->n = b->n;
+    b->n = n;
+    lock_give(&a->lock);
 }
 
 static const struct secret *find(const struct secrets *secrets,
                                  const char *name, size_t len)
 {
-    for (size_t i = 0; i < secrets->n; i++)
-        if (strlen(secrets->v[i]->name) == len &&
-            memcmp(secrets->v[i]->name, name, len) == 0)
-            return secrets->v[i];
+    const struct table *const t = secrets->table;
+
+    for (size_t i = 0; i < t->n; i++)
+        if (strlen(t->v[i]->name) == len &&
+            memcmp(t->v[i]->name, name, len) == 0)
+            return t->v[i];
     return NULL;
 }
 
@@ -89,7 +127,7 @@ enum plt_status secrets_add_file(struct secrets *secrets, const char *name,
     if (!policy_name_ok(name) || find(secrets, name, strlen(name)))
         return plt_fail(err, PLT_INVALID, "secret name %.64s is %s", name,
                         policy_name_ok(name) ? "taken" : "not well formed");
-    if (secrets->n == MAX_SECRETS)
+    if (secrets->table->n == MAX_SECRETS)
         return plt_fail(err, PLT_INVALID, "more than %d secrets", MAX_SECRETS);
     struct secret *const s = calloc(1, sizeof(*s));
     if (s)
@@ -100,7 +138,7 @@ enum plt_status secrets_add_file(struct secrets *secrets, const char *name,
     }
     const enum plt_status st = read_file(s, path, err);
     if (st == PLT_OK)
-        secrets->v[secrets->n++] = s;
+        secrets->table->v[secrets->table->n++] = s;
     else
         free_one(s);
     return st;
@@ -118,10 +156,14 @@ enum plt_status secrets_get(const struct secrets *secrets, const char *names,
     }
     if (!names)
         return plt_fail(err, PLT_NOT_FOUND, "no further secret");
+    lock_take(&secrets->table->lock);
     const struct secret *const s = find(secrets, names, n);
-    if (!s || s->len > cap)
-        return plt_fail(err, PLT_DENIED, "no secret of that name");
-    memcpy(buf, s->bytes, s->len);
-    *len = s->len;
-    return PLT_OK;
+    const bool is_good = s && s->len <= cap;
+    if (is_good) {
+        memcpy(buf, s->bytes, s->len);
+        *len = s->len;
+    }
+    lock_give(&secrets->table->lock);
+    return is_good ? PLT_OK
+                   : plt_fail(err, PLT_DENIED, "no secret of that name");
 }

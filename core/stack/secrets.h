@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Keys of encrypted images, by name: from the configuration or the command
- * line, never from a client.  Filled before any image is opened, read only
- * then; wiped when freed.  Threads: any. */
+ * line, never from a client; wiped when freed.  Threads: any; added before
+ * others ask, or into secrets of one's own that then replace those in use. */
 #ifndef STACK_SECRETS_H
 #define STACK_SECRETS_H
 
@@ -21,6 +21,9 @@ PLT_MUST_USE enum plt_status secrets_add_file(struct secrets *secrets,
                                               const char *name,
                                               const char *path,
                                               struct plt_error *err);
+
+/* Change all with `other`, at once for every asker. */
+void secrets_replace(struct secrets *secrets, struct secrets *other);
 
 /* The i-th of the names with commas in `names` (NULL: none), copied to buf.
  * PLT_NOT_FOUND: there are no more.  PLT_DENIED: no secret has that name. */

@@ -40,7 +40,7 @@ struct stack {
     char etag[40];
     /* while opening */
     json_t **choices;
-    const char *member, *snapshot, *secret;
+    const char *member, *snapshot, *partition, *secret;
     bool is_list, is_described, is_vm_state;
 };
 
@@ -525,6 +525,57 @@ enum plt_status stack_open_named(struct stack *stack, struct node *asker,
     return mix_in(asker, top, err);
 }
 
+/* ---- Partitions ---- */
+
+static const struct plt_driver *partition_driver(const struct stack *stack)
+{
+    return registry_find(stack->registry, "partition", strlen("partition"));
+}
+
+/* One partition of the disk, as a disk of its own. */
+static enum plt_status open_partition(struct stack *stack, struct plt_io *io,
+                                      struct plt_error *err)
+{
+    const struct plt_driver *const driver = partition_driver(stack);
+    const struct plt_setting setting = {"number", stack->partition};
+    struct plt_open_args args = {
+        .io = io, .fd = -1, .settings = &setting, .n_settings = 1};
+
+    if (!driver)
+        return plt_fail(err, PLT_UNSUPPORTED,
+                        "the plugin partition is not there");
+    if (strspn(stack->partition, "0123456789") != strlen(stack->partition) ||
+        !stack->partition[0])
+        return plt_fail(err, PLT_INVALID, "partition= is a number");
+    return add_node(stack, driver, stack->top, stack->places[0], NULL, &args,
+                    &stack->top, err);
+}
+
+enum plt_status stack_partitions_json(struct stack *stack, struct plt_io *io,
+                                      json_t **out, struct plt_error *err)
+{
+    const struct plt_driver *const driver = partition_driver(stack);
+    struct plt_open_args args = {.flags = PLT_OPEN_LIST, .io = io, .fd = -1};
+    AUTO_FREE struct node *node = malloc(sizeof(*node));
+
+    if (!driver)
+        return plt_fail(err, PLT_UNSUPPORTED,
+                        "the plugin partition is not there");
+    if (!node)
+        return plt_fail(err, PLT_NOMEM, "a layer");
+    /* Over the disk for the time of the question: it is on nobody's list. */
+    node_init(node, stack, driver, stack->top, stack->places[0]);
+    const enum plt_status st = node_open(node, &args, err);
+    if (st == PLT_OK) {
+        *out = node_info(node, true);
+        (void)json_object_del(*out, "driver");
+        (void)json_object_del(*out, "kind");
+        (void)json_object_del(*out, "size");
+    }
+    node_release(node);
+    return st == PLT_OK && !*out ? plt_fail(err, PLT_NOMEM, "a table") : st;
+}
+
 enum plt_status stack_open(const struct stack_request *request,
                            struct plt_io *io, struct stack **out,
                            json_t **choices, struct plt_error *err)
@@ -542,6 +593,7 @@ enum plt_status stack_open(const struct stack_request *request,
     stack->choices = choices;
     stack->member = request->member;
     stack->snapshot = request->snapshot;
+    stack->partition = request->partition;
     stack->secret = request->secret;
     stack->is_list = request->is_list;
     stack->is_described = request->is_described;
@@ -551,6 +603,8 @@ enum plt_status stack_open(const struct stack_request *request,
         st = plt_fail(err, PLT_INVALID, "member= but there is no archive");
     if (st == PLT_OK && stack->snapshot && !stack->is_list)
         st = plt_fail(err, PLT_INVALID, "snapshot= but the image has none");
+    if (st == PLT_OK && stack->partition && !stack->is_list)
+        st = open_partition(stack, io, err);
     if (st == PLT_OK && stack->is_list &&
         stack->top->driver->kind != PLT_KIND_ARCHIVE)
         st = plt_fail(err, PLT_NOT_FOUND, "no archive: it has no members");
@@ -558,7 +612,8 @@ enum plt_status stack_open(const struct stack_request *request,
         stack_close(stack);
         return st;
     }
-    stack->member = stack->snapshot = stack->secret = NULL;
+    stack->member = stack->snapshot = NULL;
+    stack->partition = stack->secret = NULL;
     stack->choices = NULL;
     size_t n = (size_t)snprintf(stack->etag, sizeof(stack->etag), "\"");
     for (size_t i = 0; i < 16; i++)

@@ -25,10 +25,11 @@ struct stack_request {
     const struct spec *spec;         /* pins layers when is_pinned; or NULL */
     const char *member;              /* selector or NULL, as the next two */
     const char *snapshot;
-    const char *secret; /* names of secrets, with commas; NULL: none */
-    bool is_list;       /* stop at the first archive, to list it */
-    bool is_described;  /* without a key as well: PLT_OPEN_DESCRIBE */
-    bool is_vm_state;   /* what `snapshot` names is its VM state */
+    const char *partition; /* a decimal number */
+    const char *secret;    /* names of secrets, with commas; NULL: none */
+    bool is_list;          /* stop at the first archive, to list it */
+    bool is_described;     /* without a key as well: PLT_OPEN_DESCRIBE */
+    bool is_vm_state;      /* what `snapshot` names is its VM state */
 };
 
 /* new in *out.  On PLT_CHOICE, *choices (when not NULL) is new. */
@@ -49,6 +50,12 @@ PLT_MUST_USE enum plt_status
 stack_revalidate(struct stack *stack, struct plt_io *io, struct plt_error *err);
 /* The layers, guest side first; new. */
 json_t *stack_layers_json(struct stack *stack, bool hide_place);
+/* The partition table on the disk, in the names of platter-partition(7); new in
+ * *out. */
+PLT_MUST_USE enum plt_status stack_partitions_json(struct stack *stack,
+                                                   struct plt_io *io,
+                                                   json_t **out,
+                                                   struct plt_error *err);
 /* One archive member as JSON; new. */
 json_t *stack_member_json(const struct plt_member *member);
 

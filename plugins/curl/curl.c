@@ -99,7 +99,7 @@ static enum plt_status first_try(struct curl_image *ci, struct first *f,
 
     ci->head_len = 0;
     f->is_cut = false;
-    f->easy = curl_make(ci, &f->answer, &headers, false);
+    f->easy = curl_make(ci, io, &f->answer, &headers, false);
     if (!f->easy)
         return plt_fail(err, PLT_NOMEM, "a request");
     (void)curl_easy_setopt(f->easy, CURLOPT_RANGE, CURL_HEAD_RANGE);

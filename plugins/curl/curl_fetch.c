@@ -22,9 +22,11 @@ static bool add_header(struct curl_slist **list, const char *text)
     return grown != NULL;
 }
 
-CURL *curl_make(struct curl_image *ci, struct curl_answer *answer,
-                struct curl_slist **headers, bool has_validators)
+CURL *curl_make(struct curl_image *ci, const struct plt_io *io,
+                struct curl_answer *answer, struct curl_slist **headers,
+                bool has_validators)
 {
+    const char *const trace = PLT_HAS(io, traceparent) ? io->traceparent : NULL;
     char line[320];
     bool is_good = true;
     CURL *const c = curl_easy_init();
@@ -42,6 +44,10 @@ CURL *curl_make(struct curl_image *ci, struct curl_answer *answer,
     } else if (has_validators && ci->modified[0]) {
         (void)snprintf(line, sizeof(line), "If-Unmodified-Since: %s",
                        ci->modified);
+        is_good = add_header(headers, line);
+    }
+    if (trace && is_good) {
+        (void)snprintf(line, sizeof(line), "traceparent: %s", trace);
         is_good = add_header(headers, line);
     }
     (void)pthread_mutex_lock(&ci->lock);
@@ -188,8 +194,8 @@ static size_t on_body(char *data, size_t size, size_t n, void *cookie)
     return len;
 }
 
-static bool start_transfer(struct curl_image *ci, CURLM *lane,
-                           struct transfer *t)
+static bool start_transfer(struct curl_image *ci, const struct plt_io *io,
+                           CURLM *lane, struct transfer *t)
 {
     char range[48];
 
@@ -198,7 +204,7 @@ static bool start_transfer(struct curl_image *ci, CURLM *lane,
     t->is_checked = false;
     t->st = PLT_OK;
     t->why[0] = '\0';
-    t->easy = curl_make(ci, &t->answer, &t->headers, true);
+    t->easy = curl_make(ci, io, &t->answer, &t->headers, true);
     if (!t->easy)
         return false;
     (void)snprintf(range, sizeof(range), "%llu-%llu",
@@ -253,7 +259,7 @@ static enum plt_status run_all(struct curl_image *ci, CURLM *lane,
         for (; next < n && running < CURL_PARALLEL; next++) {
             if (ts[next].is_done)
                 continue;
-            if (!start_transfer(ci, lane, &ts[next]))
+            if (!start_transfer(ci, io, lane, &ts[next]))
                 return plt_fail(err, PLT_NOMEM, "a request");
             running++;
         }

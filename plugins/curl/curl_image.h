@@ -94,8 +94,9 @@ bool curl_may_retry(const struct plt_error *err);
 uint64_t curl_now_ns(void);
 /* A handle with everything set that all requests share: url, policy, headers.
  * *headers is new (curl_slist_free_all after the handle).  NULL: no memory. */
-CURL *curl_make(struct curl_image *ci, struct curl_answer *answer,
-                struct curl_slist **headers, bool has_validators);
+CURL *curl_make(struct curl_image *ci, const struct plt_io *io,
+                struct curl_answer *answer, struct curl_slist **headers,
+                bool has_validators);
 /* Follow answer's Location, if policy lets us. */
 enum plt_status curl_redirect(struct curl_image *ci,
                               const struct curl_answer *answer,

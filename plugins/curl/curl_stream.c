@@ -86,7 +86,7 @@ static enum plt_status dial(struct curl_stream *s, struct plt_io *io,
     s->st = PLT_OK;
     s->why[0] = '\0';
     s->skip = s->ci->has_ranges ? 0 : off;
-    s->easy = curl_make(s->ci, &s->answer, &s->headers, true);
+    s->easy = curl_make(s->ci, io, &s->answer, &s->headers, true);
     if (!s->easy)
         return plt_fail(err, PLT_NOMEM, "a request");
     if (s->ci->has_ranges) {

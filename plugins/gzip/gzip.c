@@ -372,4 +372,5 @@ PLT_DRIVER(.name = "gzip", .aliases = "dzip,dictzip,bgzf",
            .kind = PLT_KIND_WRAPPER, .threads = PLT_CONCURRENT_READS,
            .caps = PLT_CAP_NOWAIT, .probe = gzip_probe, .open = gzip_open,
            .close = gzip_close, .read = gzip_read, .extents = gzip_extents,
-           .resolve_size = gzip_resolve_size, .info = gzip_info)
+           .resolve_size = gzip_resolve_size, .info = gzip_info,
+           .index_get = gzip_index_get, .index_put = gzip_index_put)

@@ -121,6 +121,10 @@ bool gzip_window_unpack(const struct gzip_point *point,
  */
 bool gzip_file_load(struct gzip_image *gz, int fd, uint64_t child_size,
                     bool *is_whole);
+/* The header of a new file; is the file's header this one?  id: 32 bytes that
+ * name the compressed stream. */
+bool gzip_file_start(int fd, const uint8_t id[32], uint64_t child_size);
+bool gzip_file_is_of(int fd, const uint8_t id[32], uint64_t child_size);
 /* Append; false: could not be written, keep nothing more. */
 bool gzip_file_point(int fd, const struct gzip_point *point, uint32_t prev_crc);
 bool gzip_file_run(int fd, uint64_t off, uint64_t len);
@@ -135,6 +139,12 @@ void gzip_front_run(void *image, struct plt_io *io);
 enum plt_status gzip_span_read(struct gzip_image *gz, struct plt_io *io,
                                void *buf, uint64_t off, size_t len,
                                struct plt_error *err);
+
+/* gzip_exchange.c: struct plt_driver's index_get and index_put. */
+enum plt_status gzip_index_get(void *image, struct plt_io *io, plt_put_fn *put,
+                               void *cookie, struct plt_error *err);
+enum plt_status gzip_index_put(void *image, struct plt_io *io, const void *data,
+                               size_t len, struct plt_error *err);
 
 /* gzip_dict.c */
 struct gzip_header;

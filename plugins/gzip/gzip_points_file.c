@@ -97,15 +97,32 @@ bool gzip_file_end(int fd, uint64_t size, uint64_t members, bool has_garbage,
     return write_record(fd, REC_END, fixed, sizeof(fixed), NULL, 0);
 }
 
-static void make_header(const struct gzip_image *gz, uint64_t child_size,
+static void make_header(const uint8_t id[32], uint64_t child_size,
                         uint8_t out[HEADER])
 {
     memset(out, 0, HEADER);
     memcpy(out, "PLTGZIDX", 8);
     plt_put_le32(out + 8, VERSION);
-    memcpy(out + 16, gz->child_id, 32);
+    memcpy(out + 16, id, 32);
     plt_put_le64(out + 48, child_size);
     plt_put_le32(out + 56, libdeflate_crc32(0, out, 56));
+}
+
+bool gzip_file_start(int fd, const uint8_t id[32], uint64_t child_size)
+{
+    uint8_t head[HEADER];
+
+    make_header(id, child_size, head);
+    return write_all(fd, head, HEADER);
+}
+
+bool gzip_file_is_of(int fd, const uint8_t id[32], uint64_t child_size)
+{
+    uint8_t want[HEADER], head[HEADER];
+
+    make_header(id, child_size, want);
+    return pread(fd, head, HEADER, 0) == HEADER &&
+           memcmp(head, want, HEADER) == 0;
 }
 
 /* One record's payload into gz; false: it does not hold. */
@@ -202,7 +219,7 @@ bool gzip_file_load(struct gzip_image *gz, int fd, uint64_t child_size,
     off_t good = HEADER;
 
     *is_whole = false;
-    make_header(gz, child_size, want);
+    make_header(gz->child_id, child_size, want);
     if (!rec || fstat(fd, &sb) != 0) {
         free(rec);
         return false;

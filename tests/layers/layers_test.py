@@ -24,14 +24,15 @@ CORE = {
     "core/cache": (["cache", "sched", "util"], []),
     "core/stack": (["stack", "cache", "sched", "util"],
                    ["jansson.h", "openssl/"]),
-    "core/cli": (["stack", "cache", "util"], ["jansson.h"]),
+    "core/cli": (["stack", "cache", "util"], ["jansson.h", "curl/"]),
     "gateway": (["stack", "cache", "sched", "util"],
-                ["microhttpd.h", "jansson.h", "openssl/rand.h"]),
+                ["microhttpd.h", "jansson.h", "openssl/"]),
 }
 NO_ABI = {"core/util", "core/sched"}
 PLUGIN = {
     "curl": ["curl/"],
     "gzip": ["zlib.h", "libdeflate.h", "isa-l/", "isa-l.h"],
+    "partition": ["libdeflate.h"],
     "qcow2": ["zlib.h", "zstd.h", "libdeflate.h", "openssl/"],
     "tar": ["libxml/", "openssl/"],
     "vmdk": ["zlib.h", "libdeflate.h"],

@@ -49,7 +49,7 @@ class Nginx:
         with open(self.dir + "/conf", "w") as f:
             f.write(f"""{user} worker_processes 1; daemon off; pid {self.dir}/pid;
 error_log {self.dir}/err; events {{ worker_connections 512; }}
-http {{ log_format c '$uri $status $body_bytes_sent'; access_log {self.log} c;
+http {{ log_format c '$uri $status $body_bytes_sent $http_traceparent'; access_log {self.log} c;
 client_body_temp_path {self.dir}/t; proxy_temp_path {self.dir}/t;
 fastcgi_temp_path {self.dir}/t; uwsgi_temp_path {self.dir}/t;
 scgi_temp_path {self.dir}/t; keepalive_requests 100000;
@@ -128,9 +128,9 @@ class Platterd:
         with open(self.err.name, errors="replace") as f:
             return f.read()
 
-    def get(self, path, headers=None, method="GET", timeout=60):
+    def get(self, path, headers=None, method="GET", timeout=60, body=None):
         c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        c.request(method, path, headers=headers or {})
+        c.request(method, path, body, headers or {})
         r = c.getresponse()
         r.body = r.read()
         c.close()

@@ -43,7 +43,7 @@ extern "C" {
 #endif
 
 #define PLT_ABI_MAJOR 1
-#define PLT_ABI_MINOR 1
+#define PLT_ABI_MINOR 2
 
 #define PLT_HAS(object, field)                                                 \
     ((object)->struct_size >=                                                  \
@@ -77,6 +77,11 @@ struct plt_io {
     /* Account what this request cost at the origin. */
     void (*charge)(struct plt_io *io, uint64_t origin_bytes,
                    uint32_t origin_requests);
+
+    /* ---- ABI 1.2 ---- */
+
+    /* A W3C traceparent for requests that this one causes; or NULL. */
+    const char *traceparent;
 };
 
 /* Between the parts of something long: PLT_CANCELLED when nobody waits for it,
@@ -309,6 +314,9 @@ struct plt_snapshot {
 };
 typedef bool plt_snapshot_fn(void *cookie, const struct plt_snapshot *snapshot);
 
+/* A stretch of something longer, in order.  False: stop. */
+typedef bool plt_put_fn(void *cookie, const void *data, size_t len);
+
 /* What a check finds: the counts of `qemu-img check --output=json`.  The
  * caller zeroes it and sets struct_size, finding and cookie. */
 enum plt_finding {
@@ -498,7 +506,23 @@ struct plt_driver {
                                      uint64_t len, plt_extent_fn *emit,
                                      void *cookie, struct plt_error *err);
 
-    /* ABI 1.1 ends here.  Append below; never insert, reorder or retype. */
+    /* ABI 1.1 ends here. */
+
+    /* Optional, a compressed stream: its random-access index as far as it
+     * reaches, in this driver's own form, good at any place where the same
+     * stream lies.  PLT_NOT_FOUND: it needs none.  May wait. */
+    enum plt_status (*index_get)(void *image, struct plt_io *io,
+                                 plt_put_fn *put, void *cookie,
+                                 struct plt_error *err);
+
+    /* Optional: take what index_get gave elsewhere, and keep it as one's own;
+     * untrusted input.  PLT_INVALID: damaged, or another stream's.  Never
+     * concurrent with anything on the same image.  May wait. */
+    enum plt_status (*index_put)(void *image, struct plt_io *io,
+                                 const void *data, size_t len,
+                                 struct plt_error *err);
+
+    /* ABI 1.2 ends here.  Append below; never insert, reorder or retype. */
 };
 
 #define PLT_EXPORT __attribute__((visibility("default")))

@@ -1,0 +1,552 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stack/catalogue.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "util/auto.h"
+#include "util/lock.h"
+#include "util/log.h"
+
+enum { MAX_FILE = 64 << 20 };
+
+static const char file_name[] = "images.json";
+static const char new_name[] = "images.json.new";
+
+struct entry {
+    json_t *told; /* as listed, with its name; new */
+    struct reference reference;
+    bool is_configured;
+};
+
+struct catalogue {
+    int state_dir;
+    const struct policy *policy;
+    struct lock lock;
+    struct entry *v; /* n of them, unordered; guarded by lock, as n */
+    size_t n;
+};
+
+struct catalogue *catalogue_new(int state_dir, const struct policy *policy)
+{
+    struct catalogue *const c = calloc(1, sizeof(*c));
+
+    if (!c)
+        return NULL;
+    c->state_dir = state_dir;
+    c->policy = policy;
+    lock_init(&c->lock);
+    return c;
+}
+
+static void entry_release(struct entry *e)
+{
+    json_decref(e->told);
+    reference_release(&e->reference);
+}
+
+void catalogue_free(struct catalogue *c)
+{
+    if (!c)
+        return;
+    for (size_t i = 0; i < c->n; i++)
+        entry_release(&c->v[i]);
+    free(c->v);
+    lock_release(&c->lock);
+    free(c);
+}
+
+static const char *name_of(const struct entry *e)
+{
+    return json_string_value(json_object_get(e->told, "name"));
+}
+
+static struct entry *find_locked(const struct catalogue *c, const char *name)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        if (strcmp(name_of(&c->v[i]), name) == 0)
+            return &c->v[i];
+    }
+    return NULL;
+}
+
+/* ---- Entries ---- */
+
+static const char *const selectors[] = {"member", "snapshot", "partition",
+                                        "secret", "layers"};
+enum { N_SELECTORS = sizeof(selectors) / sizeof(selectors[0]) };
+
+static bool is_selector(const char *key)
+{
+    for (size_t i = 0; i < N_SELECTORS; i++) {
+        if (strcmp(selectors[i], key) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool labels_ok(json_t *labels)
+{
+    const char *key;
+    json_t *value;
+
+    if (!json_is_object(labels) ||
+        json_object_size(labels) > CATALOGUE_MAX_LABELS)
+        return false;
+    json_object_foreach(labels, key, value)
+    {
+        if (!json_is_string(value) || strlen(key) > 255 ||
+            json_string_length(value) > 4095)
+            return false;
+    }
+    return true;
+}
+
+/* Keys and types; the reference's own rules are reference.c's. */
+static enum plt_status check_entry(json_t *told, struct plt_error *err)
+{
+    const char *key;
+    json_t *value;
+
+    if (!json_is_object(told))
+        return plt_fail(err, PLT_INVALID, "an image is a JSON object");
+    json_object_foreach(told, key, value)
+    {
+        if (strcmp(key, "labels") == 0) {
+            if (!labels_ok(value))
+                return plt_fail(err, PLT_INVALID,
+                                "labels is an object of at most %d texts",
+                                CATALOGUE_MAX_LABELS);
+        } else if (strcmp(key, "name") != 0 && strcmp(key, "source") != 0 &&
+                   !is_selector(key)) {
+            return plt_fail(err, PLT_INVALID, "unknown key %.40s", key);
+        } else if (!json_is_string(value)) {
+            return plt_fail(err, PLT_INVALID, "%.40s is not a text", key);
+        }
+    }
+    if (!json_object_get(told, "name") || !json_object_get(told, "source"))
+        return plt_fail(err, PLT_INVALID, "an image has a name and a source");
+    return PLT_OK;
+}
+
+/* The reference of a checked object. */
+static enum plt_status take_reference(json_t *told, struct reference *out,
+                                      struct plt_error *err)
+{
+    enum plt_status st =
+        reference_parse(out, json_string_value(json_object_get(told, "source")),
+                        NULL, NULL, err);
+
+    for (size_t i = 0; i < N_SELECTORS && st == PLT_OK; i++) {
+        const char *const value =
+            json_string_value(json_object_get(told, selectors[i]));
+        if (value)
+            st = reference_select(out, selectors[i], value, err);
+    }
+    if (st != PLT_OK)
+        reference_release(out);
+    return st;
+}
+
+static enum plt_status check_name(struct catalogue *c, const char *name,
+                                  struct plt_error *err)
+{
+    if (!policy_name_ok(name))
+        return plt_fail(err, PLT_INVALID,
+                        "image name %.64s: letters, digits, . _ - only", name);
+    if (policy_has_origin(c->policy, name))
+        return plt_fail(err, PLT_EXISTS, "image name %.64s is an origin's",
+                        name);
+    return PLT_OK;
+}
+
+/* Steals told and the reference on success. */
+static enum plt_status append_locked(struct catalogue *c, json_t *told,
+                                     const struct reference *reference,
+                                     bool is_configured, struct plt_error *err)
+{
+    if (c->n == CATALOGUE_MAX)
+        return plt_fail(err, PLT_INVALID, "more than %d images", CATALOGUE_MAX);
+    struct entry *const grown = realloc(c->v, (c->n + 1) * sizeof(*grown));
+    if (!grown)
+        return plt_fail(err, PLT_NOMEM, "an image's name");
+    c->v = grown;
+    c->v[c->n++] = (struct entry){told, *reference, is_configured};
+    return PLT_OK;
+}
+
+static void set_text(json_t *told, const char *key, const char *value)
+{
+    if (value)
+        (void)json_object_set_new(told, key, json_string(value));
+}
+
+enum plt_status catalogue_add(struct catalogue *c, const char *name,
+                              const char *source, const char *query,
+                              const char *labels, struct plt_error *err)
+{
+    struct reference r;
+    json_t *const map = labels ? json_loads(labels, 0, NULL) : NULL;
+    enum plt_status st = check_name(c, name, err);
+
+    if (st == PLT_OK)
+        st = reference_parse(&r, source, query, NULL, err);
+    if (st != PLT_OK) {
+        json_decref(map);
+        return st;
+    }
+    json_t *const told =
+        json_pack("{s:s, s:s}", "name", name, "source", source);
+    if (told) {
+        set_text(told, "member", r.member);
+        set_text(told, "snapshot", r.snapshot);
+        set_text(told, "partition", r.partition);
+        set_text(told, "secret", r.secret);
+        set_text(told, "layers", r.layers);
+        if (map)
+            (void)json_object_set(told, "labels", map);
+    }
+    json_decref(map);
+    lock_take(&c->lock);
+    if (!told)
+        st = plt_fail(err, PLT_NOMEM, "an image's name");
+    else if (find_locked(c, name))
+        st = plt_fail(err, PLT_INVALID, "image name %.64s is taken", name);
+    else
+        st = append_locked(c, told, &r, true, err);
+    lock_give(&c->lock);
+    if (st != PLT_OK) {
+        json_decref(told);
+        reference_release(&r);
+    }
+    return st;
+}
+
+/* ---- The file ---- */
+
+static enum plt_status fail_keep(struct plt_error *err)
+{
+    return plt_fail_sys(err, PLT_IO, errno, "images.json");
+}
+
+static bool write_all(int fd, const char *text, size_t len)
+{
+    while (len) {
+        const ssize_t did = write(fd, text, len);
+        if (did < 0 && errno == EINTR)
+            continue;
+        if (did <= 0)
+            return false;
+        text += did;
+        len -= (size_t)did;
+    }
+    return true;
+}
+
+/* All that was registered, on disk before it is true. */
+static enum plt_status keep_locked(struct catalogue *c, struct plt_error *err)
+{
+    json_t *const list = json_array();
+    json_t *const root =
+        list ? json_pack("{s:i, s:O}", "version", 1, "images", list) : NULL;
+
+    for (size_t i = 0; root && i < c->n; i++) {
+        if (!c->v[i].is_configured)
+            (void)json_array_append(list, c->v[i].told);
+    }
+    json_decref(list);
+    AUTO_FREE char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    json_decref(root);
+    if (!text)
+        return plt_fail(err, PLT_NOMEM, "images.json");
+    AUTO_FD int fd = openat(c->state_dir, new_name,
+                            O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || !write_all(fd, text, strlen(text)) || fsync(fd) != 0 ||
+        renameat(c->state_dir, new_name, c->state_dir, file_name) != 0 ||
+        fsync(c->state_dir) != 0)
+        return fail_keep(err);
+    return PLT_OK;
+}
+
+/* The file's text; new.  NULL with PLT_OK: there is none. */
+static enum plt_status read_file(struct catalogue *c, char **text,
+                                 struct plt_error *err)
+{
+    struct stat sb;
+    size_t n = 0;
+    AUTO_FD int fd = openat(c->state_dir, file_name, O_RDONLY | O_CLOEXEC);
+
+    *text = NULL;
+    if (fd < 0)
+        return errno == ENOENT ? PLT_OK : fail_keep(err);
+    if (fstat(fd, &sb) != 0)
+        return fail_keep(err);
+    if (sb.st_size > MAX_FILE)
+        return plt_fail(err, PLT_CORRUPT, "images.json is too large");
+    char *const buf = calloc(1, (size_t)sb.st_size + 1);
+    if (!buf)
+        return plt_fail(err, PLT_NOMEM, "images.json");
+    while (n < (size_t)sb.st_size) {
+        const ssize_t did = read(fd, buf + n, (size_t)sb.st_size - n);
+        if (did <= 0)
+            break;
+        n += (size_t)did;
+    }
+    *text = buf;
+    return PLT_OK;
+}
+
+/* One of the file's: a name that the configuration has taken since is left
+ * out. */
+static enum plt_status load_one(struct catalogue *c, json_t *told,
+                                struct plt_error *err)
+{
+    struct reference r;
+    json_t *const bare = json_deep_copy(told);
+    enum plt_status st = bare ? PLT_OK : plt_fail(err, PLT_NOMEM, "an image");
+
+    if (bare) {
+        (void)json_object_del(bare, "created");
+        st = check_entry(bare, err);
+    }
+    json_decref(bare);
+    const char *const name = json_string_value(json_object_get(told, "name"));
+    if (st != PLT_OK)
+        return st;
+    if (policy_has_origin(c->policy, name) || find_locked(c, name)) {
+        struct log_line l;
+        log_begin(&l, LOG_WARN, "registered_image_hidden");
+        log_text(&l, "image", name);
+        log_end(&l);
+        return PLT_OK;
+    }
+    st = take_reference(told, &r, err);
+    if (st == PLT_OK) {
+        st = append_locked(c, told, &r, false, err);
+        if (st == PLT_OK)
+            (void)json_incref(told);
+        else
+            reference_release(&r);
+    }
+    return st;
+}
+
+enum plt_status catalogue_load(struct catalogue *c, struct plt_error *err)
+{
+    AUTO_FREE char *text = NULL;
+    json_t *told;
+    size_t i;
+
+    if (c->state_dir < 0)
+        return PLT_OK;
+    enum plt_status st = read_file(c, &text, err);
+    if (st != PLT_OK || !text)
+        return st;
+    json_t *const root = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    json_t *const list = json_object_get(root, "images");
+    if (json_integer_value(json_object_get(root, "version")) != 1 ||
+        !json_is_array(list))
+        st = plt_fail(err, PLT_CORRUPT,
+                      "images.json in the state folder is damaged");
+    lock_take(&c->lock);
+    json_array_foreach(list, i, told)
+    {
+        if (st == PLT_OK)
+            st = load_one(c, told, err);
+    }
+    lock_give(&c->lock);
+    json_decref(root);
+    return st;
+}
+
+/* ---- Registering ---- */
+
+static void stamp(json_t *told)
+{
+    const time_t now = time(NULL);
+    char text[32];
+    struct tm tm;
+
+    if (gmtime_r(&now, &tm) &&
+        strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm))
+        set_text(told, "created", text);
+}
+
+/* The same but for the time of its making. */
+static bool is_same(const struct entry *e, json_t *told)
+{
+    json_t *const bare = json_copy(e->told);
+    if (bare)
+        (void)json_object_del(bare, "created");
+    const bool same = bare && json_equal(bare, told);
+    json_decref(bare);
+    return same;
+}
+
+static enum plt_status register_locked(struct catalogue *c, json_t *asked,
+                                       const struct reference *r, bool *is_new,
+                                       struct plt_error *err)
+{
+    const char *const name = json_string_value(json_object_get(asked, "name"));
+    const struct entry *const known = find_locked(c, name);
+
+    *is_new = !known;
+    if (known)
+        return is_same(known, asked)
+                   ? PLT_OK
+                   : plt_fail(err, PLT_EXISTS,
+                              "image name %.64s is taken: delete it first",
+                              name);
+    json_t *const told = json_deep_copy(asked);
+    if (!told)
+        return plt_fail(err, PLT_NOMEM, "an image's name");
+    stamp(told);
+    enum plt_status st = append_locked(c, told, r, false, err);
+    if (st != PLT_OK) {
+        json_decref(told);
+        return st;
+    }
+    st = keep_locked(c, err);
+    if (st != PLT_OK) {
+        c->n--; /* never was */
+        json_decref(told);
+    }
+    return st;
+}
+
+enum plt_status catalogue_register(struct catalogue *c, json_t *asked,
+                                   bool *is_new, struct plt_error *err)
+{
+    struct reference r;
+    enum plt_status st;
+
+    *is_new = false;
+    if (c->state_dir < 0)
+        return plt_fail(err, PLT_UNSUPPORTED,
+                        "images are registered in a state folder, and none is "
+                        "configured");
+    st = check_entry(asked, err);
+    if (st == PLT_OK)
+        st = check_name(c, json_string_value(json_object_get(asked, "name")),
+                        err);
+    if (st == PLT_OK)
+        st = take_reference(asked, &r, err);
+    if (st != PLT_OK)
+        return st;
+    if (!policy_has_origin_of(c->policy, r.target)) {
+        reference_release(&r);
+        return plt_fail(err, PLT_INVALID, "source names no origin");
+    }
+    lock_take(&c->lock);
+    st = register_locked(c, asked, &r, is_new, err);
+    lock_give(&c->lock);
+    if (st != PLT_OK || !*is_new)
+        reference_release(&r);
+    return st;
+}
+
+enum plt_status catalogue_remove(struct catalogue *c, const char *name,
+                                 struct plt_error *err)
+{
+    enum plt_status st = PLT_OK;
+
+    lock_take(&c->lock);
+    struct entry *const e = find_locked(c, name);
+    if (!e) {
+        st = plt_fail(err, PLT_NOT_FOUND, "no image of that name");
+    } else if (e->is_configured) {
+        st = plt_fail(err, PLT_DENIED, "the configuration names this image");
+    } else {
+        struct entry gone = *e, *const last = &c->v[c->n - 1];
+        *e = *last;
+        c->n--;
+        st = keep_locked(c, err);
+        if (st == PLT_OK)
+            entry_release(&gone);
+        else
+            c->v[c->n++] = gone; /* still there: there is room for it */
+    }
+    lock_give(&c->lock);
+    return st;
+}
+
+/* ---- Asking ---- */
+
+bool catalogue_get(struct catalogue *c, const char *name, struct reference *out)
+{
+    bool is_good = false;
+
+    lock_take(&c->lock);
+    const struct entry *const e = find_locked(c, name);
+    if (e)
+        is_good = reference_copy(out, &e->reference);
+    lock_give(&c->lock);
+    return is_good;
+}
+
+bool catalogue_has(struct catalogue *c, const char *name)
+{
+    lock_take(&c->lock);
+    const bool has = find_locked(c, name) != NULL;
+    lock_give(&c->lock);
+    return has;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    json_t *const *const x = (json_t *const *)a;
+    json_t *const *const y = (json_t *const *)b;
+    return strcmp(json_string_value(json_object_get(*x, "name")),
+                  json_string_value(json_object_get(*y, "name")));
+}
+
+json_t *catalogue_json(struct catalogue *c)
+{
+    json_t *const list = json_array();
+
+    lock_take(&c->lock);
+    AUTO_FREE json_t **rows = calloc(c->n + 1, sizeof(json_t *));
+    for (size_t i = 0; rows && i < c->n; i++) {
+        rows[i] = json_deep_copy(c->v[i].told);
+        if (rows[i])
+            set_text(rows[i], "registered",
+                     c->v[i].is_configured ? "configuration" : "request");
+    }
+    const size_t n = rows ? c->n : 0;
+    lock_give(&c->lock);
+    if (n)
+        qsort(rows, n, sizeof(json_t *), by_name);
+    for (size_t i = 0; i < n; i++)
+        (void)json_array_append_new(list, rows[i]);
+    return list;
+}
+
+void catalogue_replace(struct catalogue *c, struct catalogue *other)
+{
+    lock_take(&c->lock);
+    /* What stays goes over to the new list, then the lists change places. */
+    for (size_t i = 0; i < c->n; i++) {
+        struct entry *const e = &c->v[i];
+        struct plt_error ignored;
+        if (e->is_configured || find_locked(other, name_of(e)) ||
+            policy_has_origin(c->policy, name_of(e)) ||
+            append_locked(other, e->told, &e->reference, false, &ignored) !=
+                PLT_OK)
+            continue;
+        *e = c->v[--c->n];
+        i--;
+    }
+    struct entry *const v = c->v;
+    const size_t n = c->n;
+    c->v = other->v;
+    c->n = other->n;
+    other->v = v;
+    other->n = n;
+    lock_give(&c->lock);
+}

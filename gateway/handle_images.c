@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The list of images, and registering them.  Changes are for clients on this
+ * machine; they are kept on disk before they are acknowledged, on a worker. */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "route.h"
+
+/* A change is asked for by a program on this machine, not by a web page that
+ * somebody here looks at: a form cannot send JSON, and a DELETE is asked about
+ * beforehand. */
+static enum MHD_Result refuse(struct request *r)
+{
+    return answer_problem(r, MHD_HTTP_FORBIDDEN, "not allowed",
+                          "images are registered and deleted from this machine "
+                          "only");
+}
+
+static const char *name_of(const struct request *r)
+{
+    return r->path + strlen("/v1/images/");
+}
+
+static void register_job(void *cookie)
+{
+    struct request *const r = (struct request *)cookie;
+    json_t *const entry =
+        json_loads(r->body ? r->body : "", JSON_REJECT_DUPLICATES, NULL);
+    bool is_new = false;
+    enum plt_status st =
+        entry ? images_register(r->server->images, entry, &is_new, &r->err)
+              : plt_fail(&r->err, PLT_INVALID, "the body is not JSON");
+
+    if (st == PLT_OK) {
+        r->err.status = PLT_OK;
+        r->status = is_new ? MHD_HTTP_CREATED : MHD_HTTP_OK;
+        r->json = json_incref(entry);
+    }
+    json_decref(entry);
+    request_resume(r);
+}
+
+static void delete_job(void *cookie)
+{
+    struct request *const r = (struct request *)cookie;
+
+    if (images_unregister(r->server->images, name_of(r), &r->err) == PLT_OK)
+        r->err.status = PLT_OK;
+    request_resume(r);
+}
+
+static enum MHD_Result answer_registered(struct request *r)
+{
+    json_t *const entry = r->json;
+
+    r->json = NULL;
+    (void)snprintf(r->location, sizeof(r->location), "/v1/images/%.63s",
+                   json_string_value(json_object_get(entry, "name")));
+    return answer_json(r, r->status, entry, "application/json");
+}
+
+static enum MHD_Result post_image(struct request *r)
+{
+    static const char type[] = "application/json";
+
+    if (r->is_ready)
+        return r->err.status == PLT_OK ? answer_registered(r)
+                                       : answer_error(r, &r->err);
+    if (!r->is_loopback)
+        return refuse(r);
+    if (!r->content_type ||
+        strncasecmp(r->content_type, type, sizeof(type) - 1) != 0)
+        return answer_problem(r, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE,
+                              "unsupported media type",
+                              "an image is registered as application/json");
+    request_submit(r, register_job);
+    return MHD_YES;
+}
+
+enum MHD_Result handle_images(struct request *r)
+{
+    if (strcmp(r->method, "POST") == 0)
+        return post_image(r);
+    return answer_list(r, images_json(r->server->images));
+}
+
+/* GET of one: its row of the list. */
+static enum MHD_Result get_image(struct request *r)
+{
+    json_t *const list = images_json(r->server->images);
+    json_t *row, *found = NULL;
+    size_t i;
+
+    json_array_foreach(list, i, row)
+    {
+        const char *const name =
+            json_string_value(json_object_get(row, "name"));
+        if (!found && json_object_get(row, "registered") && name &&
+            strcmp(name, name_of(r)) == 0)
+            found = json_incref(row);
+    }
+    json_decref(list);
+    if (found)
+        return answer_json(r, MHD_HTTP_OK, found, "application/json");
+    r->err.status = plt_fail(&r->err, PLT_NOT_FOUND, "no image of that name");
+    return answer_error(r, &r->err);
+}
+
+enum MHD_Result handle_image(struct request *r)
+{
+    if (strcmp(r->method, "DELETE") != 0)
+        return get_image(r);
+    if (r->is_ready && r->err.status != PLT_OK)
+        return answer_error(r, &r->err);
+    if (r->is_ready)
+        return answer_queue(
+            r, MHD_HTTP_NO_CONTENT,
+            MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT));
+    if (!r->is_loopback)
+        return refuse(r);
+    request_submit(r, delete_job);
+    return MHD_YES;
+}

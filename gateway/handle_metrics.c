@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* GET /metrics: the Prometheus text format 0.0.4.  Names follow its naming
+ * guide: base units, _total for counters. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/cache.h"
+#include "route.h"
+
+enum { MAX_TEXT = 1 << 20 };
+
+struct page {
+    char *text;
+    size_t n, cap;
+};
+
+__attribute__((format(printf, 2, 3))) static void put(struct page *p,
+                                                      const char *fmt, ...)
+{
+    va_list ap;
+
+    if (p->cap - p->n < 512 && p->cap < MAX_TEXT) {
+        char *const grown = realloc(p->text, p->cap * 2);
+        if (!grown)
+            return;
+        p->text = grown;
+        p->cap *= 2;
+    }
+    va_start(ap, fmt);
+    const int n = vsnprintf(p->text + p->n, p->cap - p->n, fmt, ap);
+    va_end(ap);
+    if (n > 0 && (size_t)n < p->cap - p->n)
+        p->n += (size_t)n;
+    p->text[p->n] = '\0'; /* what does not fit is left out as a whole line */
+}
+
+static void head(struct page *p, const char *name, const char *type,
+                 const char *help)
+{
+    put(p, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void put_plain(struct page *p, struct server *s)
+{
+    struct cache_stats c;
+    unsigned queued, running;
+
+    cache_stats(images_cache(s->images), &c);
+    workers_load(s->workers, &queued, &running);
+    const struct {
+        const char *name, *type, *help;
+        uint64_t value;
+    } rows[] = {
+        {"platter_requests_active", "gauge", "Requests being answered.",
+         atomic_load(&s->n_active)},
+        {"platter_sent_bytes_total", "counter", "Bytes of disks sent.",
+         atomic_load(&s->bytes_sent)},
+        {"platter_origin_bytes_total", "counter",
+         "Bytes fetched from origins that a request waited for.",
+         atomic_load(&s->origin_bytes)},
+        {"platter_origin_requests_total", "counter", "Requests to origins.",
+         atomic_load(&s->origin_requests)},
+        {"platter_workers_queued", "gauge", "Jobs that wait for a worker.",
+         queued},
+        {"platter_workers_running", "gauge", "Jobs on workers.", running},
+        {"platter_cache_budget_bytes", "gauge", "Memory allowed.", c.budget},
+        {"platter_cache_bytes", "gauge", "Memory in use.", c.bytes},
+        {"platter_cache_reserved_bytes", "gauge",
+         "Of it, kept by open images and running reads.", c.reserved},
+        {"platter_cache_hits_total", "counter", "Blocks found.", c.hits},
+        {"platter_cache_fills_total", "counter", "Blocks filled.", c.fills},
+        {"platter_cache_evictions_total", "counter", "Blocks evicted.",
+         c.evictions},
+        {"platter_cache_full_total", "counter", "Claims without room.", c.full},
+        {"platter_config_reloads_total", "counter",
+         "Configurations taken on SIGHUP.", atomic_load(&s->n_reloads)},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        head(p, rows[i].name, rows[i].type, rows[i].help);
+        put(p, "%s %" PRIu64 "\n", rows[i].name, rows[i].value);
+    }
+}
+
+static void put_requests(struct page *p, struct server *s)
+{
+    head(p, "platter_requests_total", "counter",
+         "Requests answered, by route and status.");
+    for (size_t k = 0; k <= ROUTES; k++) {
+        const struct route *const route = route_at(k);
+        for (unsigned i = 0; i < SERVER_STATUSES; i++) {
+            const uint64_t n = atomic_load(&s->by_route[k][i]);
+            if (n)
+                put(p,
+                    "platter_requests_total{route=\"%s\",status=\"%u\"} "
+                    "%" PRIu64 "\n",
+                    route ? route->label : "none", i, n);
+        }
+    }
+}
+
+/* One counter of every driver. */
+static void put_drivers(struct page *p, struct server *s, const char *name,
+                        const char *help, size_t field)
+{
+    const struct driver_metrics *d;
+
+    head(p, name, "counter", help);
+    for (unsigned i = 0; (d = metrics_at(images_metrics(s->images), i)); i++) {
+        const _Atomic uint64_t *const v =
+            (const _Atomic uint64_t *)(const void *)((const char *)d + field);
+        put(p, "%s{driver=\"%s\"} %" PRIu64 "\n", name, d->name,
+            atomic_load(v));
+    }
+}
+
+static void put_times(struct page *p, struct server *s)
+{
+    const struct driver_metrics *d;
+
+    head(p, "platter_driver_seconds_total", "counter",
+         "Time in reads of a driver, without the layers below it.");
+    for (unsigned i = 0; (d = metrics_at(images_metrics(s->images), i)); i++)
+        put(p, "platter_driver_seconds_total{driver=\"%s\"} %.6f\n", d->name,
+            (double)atomic_load(&d->ns) / 1e9);
+    head(p, "platter_source_read_seconds", "histogram",
+         "Reads of a source: what an origin or a disk takes to answer.");
+    for (unsigned i = 0; (d = metrics_at(images_metrics(s->images), i)); i++) {
+        uint64_t sum = 0;
+        if (!d->is_source)
+            continue;
+        for (unsigned k = 0; k < METRICS_BUCKETS; k++) {
+            char le[24] = "+Inf";
+            sum += atomic_load(&d->buckets[k]);
+            if (k < METRICS_BUCKETS - 1)
+                (void)snprintf(le, sizeof(le), "%g",
+                               (double)metrics_bounds_us[k] / 1e6);
+            put(p,
+                "platter_source_read_seconds_bucket{driver=\"%s\",le=\"%s\"} "
+                "%" PRIu64 "\n",
+                d->name, le, sum);
+        }
+        put(p,
+            "platter_source_read_seconds_sum{driver=\"%s\"} %.6f\n"
+            "platter_source_read_seconds_count{driver=\"%s\"} %" PRIu64 "\n",
+            d->name, (double)atomic_load(&d->ns) / 1e9, d->name, sum);
+    }
+}
+
+/* ---- Open images ---- */
+
+struct coverage {
+    uint64_t n_open, n_indexed, n_complete, decoded, points;
+};
+
+static uint64_t number_of(json_t *row, const char *key)
+{
+    return (uint64_t)json_integer_value(json_object_get(row, key));
+}
+
+static void cover(void *cookie, struct image *image)
+{
+    struct coverage *const c = (struct coverage *)cookie;
+    struct plt_error ignored;
+    json_t *row = NULL;
+
+    if (!image_is_open(image))
+        return;
+    c->n_open++;
+    if (image_index_json(image, &row, &ignored) != PLT_OK)
+        return;
+    const char *const state = json_string_value(json_object_get(row, "state"));
+    if (state) {
+        c->n_indexed++;
+        c->n_complete += strcmp(state, "complete") == 0;
+        c->decoded += number_of(row, "decoded");
+        c->points += number_of(row, "points");
+    }
+    json_decref(row);
+}
+
+static void put_images(struct page *p, struct server *s)
+{
+    struct coverage c = {0};
+
+    images_visit(s->images, cover, &c);
+    const struct {
+        const char *name, *help;
+        uint64_t value;
+    } rows[] = {
+        {"platter_images_open", "Stacks that are open.", c.n_open},
+        {"platter_indexes_open", "Of them, over a stream with an index.",
+         c.n_indexed},
+        {"platter_indexes_complete", "Of those, to the stream's end.",
+         c.n_complete},
+        {"platter_index_decoded_bytes", "Decoded bytes that indexes cover.",
+         c.decoded},
+        {"platter_index_points", "Restart points.", c.points},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        head(p, rows[i].name, "gauge", rows[i].help);
+        put(p, "%s %" PRIu64 "\n", rows[i].name, rows[i].value);
+    }
+}
+
+enum MHD_Result handle_metrics(struct request *r)
+{
+    struct server *const s = r->server;
+    struct page p = {.text = malloc(16384), .cap = 16384};
+
+    if (!p.text)
+        return MHD_NO;
+    put_plain(&p, s);
+    put_requests(&p, s);
+    put_drivers(&p, s, "platter_driver_reads_total", "Reads of a driver.",
+                offsetof(struct driver_metrics, reads));
+    put_drivers(&p, s, "platter_driver_read_bytes_total",
+                "Bytes that reads of a driver gave.",
+                offsetof(struct driver_metrics, bytes));
+    put_drivers(&p, s, "platter_driver_cache_hits_total",
+                "Blocks of a driver found in the cache.",
+                offsetof(struct driver_metrics, hits));
+    put_drivers(&p, s, "platter_driver_cache_fills_total",
+                "Blocks that a driver filled.",
+                offsetof(struct driver_metrics, fills));
+    put_times(&p, s);
+    put_images(&p, s);
+    const enum MHD_Result result =
+        answer_text(r, MHD_HTTP_OK, "text/plain; version=0.0.4", p.text);
+    free(p.text);
+    return result;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "route.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cors.h"
+
+static const char read_only[] = "GET, HEAD, OPTIONS";
+
+static const char *const of_list[] = {"limit", "offset", NULL};
+static const char *const of_extents[] = {"start", "length", "context", "format",
+                                         NULL};
+static const char *const of_checksum[] = {"algorithm", "block_size", NULL};
+static const char *const of_index[] = {"format", NULL};
+
+static const struct route routes[] = {
+    {"/disk/", "disk", KIND_DISK, true, NULL, NULL, read_only, handle_disk},
+    {"/raw/", "raw", KIND_DISK, true, "", NULL, read_only, handle_disk},
+    {"/v1/info/", "info", KIND_INFO, true, NULL, NULL, read_only,
+     handle_image_json},
+    {"/v1/members/", "members", KIND_MEMBERS, true, NULL, of_list, read_only,
+     handle_image_json},
+    {"/v1/extents/", "extents", KIND_EXTENTS, true, NULL, of_extents, read_only,
+     handle_image_json},
+    {"/v1/partitions/", "partitions", KIND_PARTITIONS, true, NULL, NULL,
+     read_only, handle_image_json},
+    {"/v1/snapshots/", "snapshots", KIND_SNAPSHOTS, true, NULL, of_list,
+     read_only, handle_image_json},
+    {"/v1/check/", "check", KIND_CHECK, true, NULL, NULL, read_only,
+     handle_image_json},
+    {"/v1/checksum/", "checksum", KIND_CHECKSUM, true, NULL, of_checksum,
+     read_only, handle_image_json},
+    {"/v1/index/", "index", KIND_INDEX, true, NULL, of_index, read_only,
+     handle_image_json},
+    {"/v1/origins", "origins", KIND_PLAIN, false, NULL, of_list, read_only,
+     handle_origins},
+    {"/v1/images", "images", KIND_PLAIN, false, NULL, of_list,
+     "GET, HEAD, OPTIONS, POST", handle_images},
+    {"/v1/images/", "image", KIND_PLAIN, true, NULL, NULL,
+     "GET, HEAD, OPTIONS, DELETE", handle_image},
+    {"/openapi.json", "openapi", KIND_PLAIN, false, NULL, NULL, read_only,
+     handle_openapi},
+    {"/healthz", "healthz", KIND_PLAIN, false, NULL, NULL, read_only,
+     handle_health},
+    {"/readyz", "readyz", KIND_PLAIN, false, NULL, NULL, read_only,
+     handle_ready},
+    {"/metrics", "metrics", KIND_PLAIN, false, NULL, NULL, read_only,
+     handle_metrics},
+    {"/", "index", KIND_PLAIN, false, NULL, NULL, read_only, handle_index},
+};
+
+_Static_assert(SERVER_ROUTES == ROUTES + 1, "and one for no route");
+_Static_assert(sizeof(routes) / sizeof(routes[0]) == ROUTES,
+               "counters have a place for each");
+
+const struct route *route_at(size_t i)
+{
+    return i < ROUTES ? &routes[i] : NULL;
+}
+
+size_t route_index(const struct route *route)
+{
+    return (size_t)(route - routes);
+}
+
+const struct route *route_find(const char *path)
+{
+    for (size_t i = 0; i < ROUTES; i++) {
+        const struct route *const r = &routes[i];
+        if (r->has_rest ? strncmp(path, r->path, strlen(r->path)) == 0
+                        : strcmp(path, r->path) == 0)
+            return r;
+    }
+    return NULL;
+}
+
+static enum MHD_Result answer_options(struct request *r, const char *methods)
+{
+    struct MHD_Response *const response =
+        MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+    if (response) {
+        (void)MHD_add_response_header(response, "Allow", methods);
+        cors_add_preflight(r, methods, response);
+    }
+    return answer_queue(r, MHD_HTTP_NO_CONTENT, response);
+}
+
+/* RFC 9110 9.1 and 15.6.2: a method that no resource here knows is 501, one
+ * that this resource does not take is 405. */
+static bool is_known(const char *method)
+{
+    static const char *const known[] = {"GET",     "HEAD",   "POST",
+                                        "PUT",     "DELETE", "CONNECT",
+                                        "OPTIONS", "TRACE",  "PATCH"};
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (strcmp(method, known[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool is_in(const char *list, const char *method)
+{
+    const size_t n = strlen(method);
+
+    for (const char *p = list; (p = strstr(p, method)); p += n) {
+        if ((p == list || p[-1] == ' ') && (p[n] == ',' || p[n] == '\0'))
+            return true;
+    }
+    return false;
+}
+
+/* Which image is meant: once, before the handler. */
+static enum plt_status parse_reference(struct request *r)
+{
+    const struct route *const route = r->route;
+    enum plt_status st =
+        reference_parse(&r->reference, r->path + strlen(route->path), r->query,
+                        route->also, &r->err);
+
+    if (st == PLT_OK && route->layers) {
+        free(r->reference.layers);
+        r->reference.layers = strdup(route->layers);
+        if (!r->reference.layers)
+            st = plt_fail(&r->err, PLT_NOMEM, "a reference");
+    }
+    return st;
+}
+
+enum MHD_Result route_dispatch(struct request *r, bool is_first)
+{
+    const struct route *const route = r->route;
+
+    if (r->path && strcmp(r->path, "*") == 0 &&
+        strcmp(r->method, "OPTIONS") == 0) /* RFC 9110 9.3.7: the server */
+        return answer_options(r, "GET, HEAD, OPTIONS, POST, DELETE");
+    if (!is_known(r->method))
+        return answer_problem(r, MHD_HTTP_NOT_IMPLEMENTED, "unknown method",
+                              "no resource here has such a method");
+    if (!route)
+        return answer_problem(r, MHD_HTTP_NOT_FOUND, "no such resource",
+                              "see / and /openapi.json for what there is");
+    if (strcmp(r->method, "OPTIONS") == 0)
+        return answer_options(r, route->methods);
+    if (!is_in(route->methods, r->method))
+        return answer_problem(r, MHD_HTTP_METHOD_NOT_ALLOWED,
+                              "method not allowed", route->methods);
+    if (is_first && route->kind != KIND_PLAIN) {
+        if (atomic_load(&r->server->is_draining))
+            return answer_problem(r, MHD_HTTP_SERVICE_UNAVAILABLE,
+                                  "shutting down", "ask another server");
+        const enum plt_status st = parse_reference(r);
+        r->err.status = st;
+        if (st != PLT_OK)
+            return answer_error(r, &r->err);
+    }
+    return route->handle(r);
+}
