@@ -5,18 +5,27 @@
 _platter()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local options="--json --output --offset --length --member --layers -f
-        --snapshot --vmstate --context --secret --secret-file
-        --plugin-path --state --cache-size --force --verbose --help --version"
+    local commands="info map members partitions snapshots check checksum read convert
+        compare index bench plugins"
+    local options="--member --partition --snapshot --vmstate --layers -f --secret-file
+        --secret --offset --length --context --algorithm --block-size -O --resume --verify
+        -s --strict --show --export --import --pattern --size --count --time --threads
+        --gateway --json --output --plugin-path --state --cache-size --force --quiet
+        --verbose --help --version"
     local word i
 
     COMPREPLY=()
     case $prev in
     --output) mapfile -t COMPREPLY < <(compgen -W "json human" -- "$cur") && return ;;
+    --algorithm) mapfile -t COMPREPLY < <(compgen -W "sha256 sha512" -- "$cur") && return ;;
+    --pattern) mapfile -t COMPREPLY < <(compgen -W "sequential random strided" -- "$cur") && return ;;
     --plugin-path | --state) mapfile -t COMPREPLY < <(compgen -d -- "$cur") && return ;;
-    -f) mapfile -t COMPREPLY < <(compgen -W "raw qcow2" -- "$cur") && return ;;
-    --offset | --length | --member | --layers | --cache-size | --snapshot | \
-        --context | --secret | --secret-file) return ;;
+    --export | --import) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
+    -f) mapfile -t COMPREPLY < <(compgen -W "raw qcow2 vmdk" -- "$cur") && return ;;
+    -O) mapfile -t COMPREPLY < <(compgen -W "raw" -- "$cur") && return ;;
+    --offset | --length | --member | --partition | --layers | --cache-size | --snapshot | \
+        --context | --secret | --secret-file | --gateway | --block-size | --size | \
+        --count | --time | --threads) return ;;
     esac
     if [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
@@ -24,34 +33,32 @@ _platter()
     fi
     for ((i = 1; i < COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
-        case $word in
-        info | read | map | members | snapshots | check)
+        [[ $word == plugins ]] && return
+        if [[ " ${commands//$'\n'/ } " == *" $word "* ]]; then
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
             return
-            ;;
-        plugins) return ;;
-        esac
+        fi
     done
-    mapfile -t COMPREPLY < <(compgen -W "info read map members snapshots check plugins" -- "$cur")
+    mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur")
 }
 
 _platterd()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local options="--origin --listen --secret --config --state --plugin-path --cache-size
-        --deadline --workers --max-waiting-per-image --max-open
-        --max-connections --revalidate --drain --log-level --pid-file --help
-        --version"
+    local options="--origin --listen --image --secret --cors --config --check-config
+        --state --state-dir --plugin-path --cache-size --deadline --workers
+        --max-waiting-per-image --max-open --max-connections --max-ranges
+        --revalidate --drain --log-level --pid-file --help --version"
 
     COMPREPLY=()
     case $prev in
     --config | --pid-file) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
-    --state | --plugin-path) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
+    --state | --state-dir | --plugin-path) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
     --log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$cur") ;;
-    --origin | --listen | --cache-size | --deadline | --workers | \
-        --max-waiting-per-image | --max-open | --max-connections | \
-        --revalidate | --drain) ;;
+    --origin | --listen | --image | --secret | --cors | --cache-size | --deadline | \
+        --workers | --max-waiting-per-image | --max-open | --max-connections | \
+        --max-ranges | --revalidate | --drain) ;;
     *) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;
     esac
 }

@@ -352,12 +352,18 @@ static void gzip_info(void *image, struct plt_info *info)
     }
     pthread_mutex_lock(&gz->lock);
     const uint64_t mem = gz->mem, out = gz->out, members = gz->members;
+    const uint64_t in = gz->in;
     const size_t n_points = gz->n_points, n_runs = gz->n_runs;
     const enum gzip_front_state state = gz->state;
     const bool garbage = gz->has_garbage, kept = gz->is_kept;
     pthread_mutex_unlock(&gz->lock);
     info->text(info, "state", states[(unsigned)state % 3]);
     info->number(info, "decoded", out);
+    if (gz->child->size != PLT_SIZE_UNKNOWN)
+        info->number(info, "source-done",
+                     state == FRONT_DONE || in > gz->child->size
+                         ? gz->child->size
+                         : in);
     info->number(info, "members", members);
     info->number(info, "points", n_points);
     info->number(info, "zero-runs", n_runs);

@@ -177,10 +177,11 @@ class Platterd:
 
 
 def platter(*args, check=True):
-    r = subprocess.run([BIN + "/platter", *args], capture_output=True, timeout=300)
-    # LeakSanitizer's own helper dies now and then, of itself: it says so.
-    if b"LeakSanitizer has encountered a fatal error" in r.stderr:
+    for _ in range(3):
         r = subprocess.run([BIN + "/platter", *args], capture_output=True, timeout=300)
+        # LeakSanitizer's own helper dies now and then, of itself: it says so.
+        if b"LeakSanitizer has encountered a fatal error" not in r.stderr:
+            break
     if check and r.returncode != 0:
         raise AssertionError(f"platter {args}: {r.returncode} {r.stderr[-600:]!r}")
     return r

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The JSON of a gateway: one request, one answer.  Bytes of disks go through
+ * the curl driver instead, which reads in parallel and checks what it gets. */
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "util/auto.h"
+
+enum { MAX_ANSWER = 1 << 30 };
+
+struct text {
+    char *p;
+    size_t n, cap;
+};
+
+static bool add(struct text *t, const char *data, size_t len)
+{
+    if (len > MAX_ANSWER - t->n)
+        return false;
+    if (t->n + len + 1 > t->cap) {
+        const size_t cap = 2 * (t->n + len + 1);
+        char *const grown = realloc(t->p, cap);
+        if (!grown)
+            return false;
+        t->p = grown;
+        t->cap = cap;
+    }
+    memcpy(t->p + t->n, data, len);
+    t->n += len;
+    t->p[t->n] = '\0';
+    return true;
+}
+
+/* RFC 3986: everything but unreserved characters, and '/' where it divides. */
+static bool add_coded(struct text *t, const char *value, bool is_path)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyz"
+                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
+    bool is_good = true;
+
+    for (; *value && is_good; value++) {
+        char coded[4];
+        if (strchr(plain, *value) || (is_path && *value == '/')) {
+            is_good = add(t, value, 1);
+        } else {
+            (void)snprintf(coded, sizeof(coded), "%%%02X",
+                           (unsigned)(unsigned char)*value);
+            is_good = add(t, coded, 3);
+        }
+    }
+    return is_good;
+}
+
+/* Selectors as path parameters: ;member=x */
+static bool add_reference(struct text *t, const struct options *o,
+                          const char *spec)
+{
+    const struct {
+        const char *name, *value;
+    } rows[] = {{"member", o->selectors.member},
+                {"snapshot", o->selectors.snapshot},
+                {"partition", o->selectors.partition},
+                {"secret", o->selectors.secret},
+                {"layers", o->selectors.layers}};
+    bool is_good = add_coded(t, spec, true);
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && is_good; i++) {
+        if (!rows[i].value)
+            continue;
+        is_good = add(t, ";", 1) &&
+                  add(t, rows[i].name, strlen(rows[i].name)) &&
+                  add(t, "=", 1) && add_coded(t, rows[i].value, false);
+    }
+    return is_good;
+}
+
+/* The gateway's URL without its last slash. */
+static bool add_base(struct text *t, const struct options *o)
+{
+    size_t len = strlen(o->gateway);
+
+    while (len && o->gateway[len - 1] == '/')
+        len--;
+    return add(t, o->gateway, len);
+}
+
+char *gateway_disk_spec(const struct options *o, const char *spec)
+{
+    struct text t = {NULL, 0, 0};
+
+    if (add(&t, "raw:", 4) && add_base(&t, o) && add(&t, "/disk/", 6) &&
+        add_reference(&t, o, spec))
+        return t.p;
+    free(t.p);
+    return NULL;
+}
+
+static size_t on_data(char *data, size_t size, size_t n, void *cookie)
+{
+    return add((struct text *)cookie, data, size * n) ? size * n : 0;
+}
+
+static int on_progress(void *cookie, curl_off_t a, curl_off_t b, curl_off_t c,
+                       curl_off_t d)
+{
+    (void)cookie;
+    (void)a;
+    (void)b;
+    (void)c;
+    (void)d;
+    return cli_is_stopped();
+}
+
+/* A problem document, in the words that a local command would use. */
+static int tell_problem(const char *spec, long status, const char *answer)
+{
+    json_t *const doc = json_loads(answer ? answer : "", 0, NULL);
+    json_t *const detail = json_object_get(doc, "detail");
+    json_t *row;
+    size_t i;
+    const char *const layer = cli_text(doc, "layer");
+    int code = EXIT_FAILED;
+
+    if (!doc)
+        (void)cli_complain("%s: the gateway answered %ld", spec, status);
+    else
+        (void)cli_complain(
+            "%s: %s%s%s (%ld, request %s)", spec, layer, *layer ? ": " : "",
+            detail ? cli_text(doc, "detail") : cli_text(doc, "title"), status,
+            cli_text(doc, "request_id"));
+    json_array_foreach(json_object_get(doc, "choices"), i, row)
+    {
+        (void)fprintf(stderr, "  --member '%s'\n", cli_text(row, "name"));
+        code = EXIT_CHOICE;
+    }
+    json_decref(doc);
+    return code;
+}
+
+static int fetch(const char *spec, const char *url, struct text *answer)
+{
+    CURL *const c = curl_easy_init();
+    char why[CURL_ERROR_SIZE] = "";
+    long status = 0;
+
+    if (!c)
+        return cli_complain("out of memory");
+    (void)curl_easy_setopt(c, CURLOPT_URL, url);
+    (void)curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+    (void)curl_easy_setopt(c, CURLOPT_PROXY, "");
+    (void)curl_easy_setopt(c, CURLOPT_USERAGENT, "platter/" PLATTER_VERSION);
+    (void)curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    (void)curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, 10L);
+    (void)curl_easy_setopt(c, CURLOPT_ERRORBUFFER, why);
+    (void)curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
+    (void)curl_easy_setopt(c, CURLOPT_WRITEDATA, answer);
+    (void)curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+    (void)curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
+    const CURLcode code = curl_easy_perform(c);
+    (void)curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_cleanup(c);
+    if (code == CURLE_ABORTED_BY_CALLBACK)
+        return EXIT_STOPPED;
+    if (code != CURLE_OK)
+        return cli_complain("%s: the gateway does not answer: %s", spec,
+                            why[0] ? why : curl_easy_strerror(code));
+    return status == 200 ? 0 : tell_problem(spec, status, answer->p);
+}
+
+int gateway_bytes(const struct options *o, const char *kind, const char *spec,
+                  const char *query, char **data, size_t *len)
+{
+    struct text url = {NULL, 0, 0}, answer = {NULL, 0, 0};
+    int code = EXIT_FAILED;
+
+    if (add_base(&url, o) && add(&url, "/v1/", 4) &&
+        add(&url, kind, strlen(kind)) && add(&url, "/", 1) &&
+        add_reference(&url, o, spec) &&
+        add(&url, query ? "?" : "", query != 0) &&
+        add(&url, query ? query : "", query ? strlen(query) : 0))
+        code = fetch(spec, url.p, &answer);
+    free(url.p);
+    if (code) {
+        free(answer.p);
+        return code;
+    }
+    *data = answer.p;
+    *len = answer.n;
+    return 0;
+}
+
+int gateway_json(const struct options *o, const char *kind, const char *spec,
+                 const char *query, json_t **out)
+{
+    char *data = NULL;
+    size_t len = 0;
+    const int code = gateway_bytes(o, kind, spec, query, &data, &len);
+
+    if (code)
+        return code;
+    *out = data ? json_loadb(data, len, 0, NULL) : NULL;
+    free(data);
+    return *out ? 0 : cli_complain("%s: the gateway's answer is no JSON", spec);
+}
