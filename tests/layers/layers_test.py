@@ -24,7 +24,7 @@ CORE = {
     "core/cache": (["cache", "sched", "util"], []),
     "core/stack": (["stack", "cache", "sched", "util"],
                    ["jansson.h", "openssl/"]),
-    "core/cli": (["stack", "cache", "util"], ["jansson.h", "curl/"]),
+    "core/cli": (["cli", "stack", "cache", "util"], ["jansson.h", "curl/"]),
     "gateway": (["stack", "cache", "sched", "util"],
                 ["microhttpd.h", "jansson.h", "openssl/"]),
 }
