@@ -1,21 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every mistake is reported, not only the first: who mends a file wants them
- * all.  Unknown keys are mistakes. */
+/* Flags, and what flags and file have in common: the table of single settings,
+ * the lists, and the telling of mistakes. */
 #include "config.h"
 
 #include <getopt.h>
+#include <netdb.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <platter/option.h>
 
 #include "config_file.h"
+#include "config_where.h"
 #include "range.h"
 #include "stack/catalogue.h"
 #include "stack/policy.h"
 
-enum { MAX_SECRETS = 256 };
+enum {
+    REVALIDATE_MS = 5000,
+    MAX_CACHE_G = 1 << 20, /* 1 PiB: more is a slip of the hand */
+    MAX_PORT = 65535
+};
 
 static const char usage_text[] =
     "usage: platterd [OPTIONS]\n"
@@ -29,7 +37,7 @@ static const char usage_text[] =
     "                          answers (repeat)\n"
     "  --config FILE           JSON, the same names; flags are added to it\n"
     "  --check-config          say what is wrong with all of it, and exit\n"
-    "  --state DIR             keep indexes and registered images\n"
+    "  --state-dir DIR, --state DIR   keep indexes and registered images\n"
     "  --plugin-path DIRS      further folders with drivers\n"
     "  --cache-size N          memory for decoded data (default 256M)\n"
     "  --deadline SECONDS      of one wait for a source (default 30)\n"
@@ -50,104 +58,237 @@ static const char usage_text[] =
     "running answers have ended.\n"
     "Exit: 0 stopped as asked, 1 cannot start, 2 wrong usage.\n";
 
+/* ---- Mistakes ---- */
+
+static void clean(char *text)
+{
+    for (; *text; text++) {
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+    }
+}
+
+/* "origins.gce.url", "listen[1]", or "--image debian". */
+static void format_key(const struct config_at *at, char *out, size_t cap)
+{
+    size_t used = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < at->n && used < cap; i++) {
+        const char *const between = !i                      ? ""
+                                    : !at->file             ? " "
+                                    : at->path[i][0] == '[' ? ""
+                                                            : ".";
+        const int n =
+            snprintf(out + used, cap - used, "%s%s", between, at->path[i]);
+        used += n > 0 ? (size_t)n : 0;
+    }
+    clean(out);
+}
+
+/* line 0: it has none; key "": it is about all of the file. */
+static void log_mistake(const char *file, unsigned line, const char *key,
+                        const char *why)
+{
+    struct log_line l;
+
+    log_begin(&l, LOG_ERROR, "config_mistake");
+    if (file)
+        log_text(&l, "file", file);
+    if (line)
+        log_number(&l, "line", line);
+    if (*key)
+        log_text(&l, "key", key);
+    log_text(&l, "text", why);
+    log_end(&l);
+}
+
+static void print_mistake(const char *file, unsigned line, const char *key,
+                          const char *why)
+{
+    char number[16] = "";
+
+    if (line)
+        (void)snprintf(number, sizeof(number), ":%u", line);
+    (void)fprintf(stderr, "platterd: %s%s%s%s%s%s\n", file ? file : "", number,
+                  file ? ": " : "", key, *key ? ": " : "", why);
+}
+
+__attribute__((format(printf, 4, 0))) static void
+tell(struct config_parse *p, const struct config_at *at, unsigned line,
+     const char *fmt, va_list ap)
+{
+    const char *const file = at->file ? p->files[at->file - 1].name : NULL;
+    char why[512], key[512];
+
+    (void)vsnprintf(why, sizeof(why), fmt, ap);
+    clean(why);
+    format_key(at, key, sizeof(key));
+    p->n_bad++;
+    (p->is_log ? log_mistake : print_mistake)(file, line, key, why);
+}
+
+void config_bad(struct config_parse *p, const struct config_at *at,
+                const char *fmt, ...)
+{
+    const char *const text = at->file ? p->files[at->file - 1].text : NULL;
+    va_list ap;
+
+    va_start(ap, fmt);
+    tell(p, at, text ? config_where(text, at->path, at->n) : 0, fmt, ap);
+    va_end(ap);
+}
+
+void config_bad_line(struct config_parse *p, const struct config_at *at,
+                     unsigned line, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    tell(p, at, line, fmt, ap);
+    va_end(ap);
+}
+
+static void no_memory(struct config_parse *p)
+{
+    config_bad(p, &(struct config_at){.n = 1, .path = {"configuration"}},
+               "out of memory");
+}
+
+char *config_copy(struct config_parse *p, const char *text)
+{
+    char *const copy = strdup(text);
+    if (!copy)
+        no_memory(p);
+    return copy;
+}
+
 /* ---- Lists ---- */
 
-void config_add(struct config_parse *p, struct config_list *list,
-                const char *name, const char *value, char *selectors,
-                char *labels)
+static void named_release(struct config_named *named)
 {
-    struct config *const c = p->config;
-    const char *const what = list == &c->origins  ? "origins"
-                             : list == &c->images ? "images"
-                                                  : "secrets";
-    const size_t most = list == &c->origins  ? (size_t)POLICY_MAX_ORIGINS
-                        : list == &c->images ? (size_t)CATALOGUE_MAX
-                                             : (size_t)MAX_SECRETS;
-    const char *const path[] = {what, name};
-    const char *wrong = NULL;
+    free(named->name);
+    free(named->value);
+    free(named->selectors);
+    free(named->labels);
+}
 
-    for (size_t i = 0; i < list->n && !wrong; i++) {
-        if (strcmp(list->v[i].name, name) == 0)
-            wrong = "named twice";
-    }
-    if (list->n == most)
-        config_bad(p, path, 2, "more than %zu", most);
-    else if (wrong)
-        config_bad(p, path, 2, "%s", wrong);
-    struct config_named *const grown =
-        wrong || list->n == most
-            ? NULL
-            : realloc(list->v, (list->n + 1) * sizeof(*grown));
+void config_add(struct config_parse *p, const struct config_at *at,
+                const struct config_entry *entry)
+{
+    static const struct {
+        const char *what;
+        size_t most;
+    } rows[] = {{"origins", POLICY_MAX_ORIGINS},
+                {"images", CATALOGUE_MAX},
+                {"secrets", CONFIG_MAX_SECRETS}};
+    struct config_named named = entry->named;
+    struct config_entry *const grown =
+        named.name && named.value
+            ? realloc(p->entries, (p->n_entries + 1) * sizeof(*grown))
+            : NULL;
+
     if (!grown) {
-        free(selectors);
-        free(labels);
+        no_memory(p);
+        named_release(&named);
         return;
     }
-    list->v = grown;
-    grown[list->n++] = (struct config_named){.name = strdup(name),
-                                             .value = strdup(value),
-                                             .selectors = selectors,
-                                             .labels = labels};
+    p->entries = grown;
+    grown[p->n_entries++] = *entry;
+    /* Said once; the names behind still count, for what refers to them. */
+    if (p->n_of[entry->section]++ == rows[entry->section].most)
+        config_bad(p, at, "more than %zu %s", rows[entry->section].most,
+                   rows[entry->section].what);
 }
 
-/* NAME=VALUE of a flag. */
-static void add_pair(struct config_parse *p, struct config_list *list,
-                     const char *flag, const char *text)
+/* ":PORT" and no more; "" too where the port may be left out. */
+static bool port_ok(const char *text, bool is_optional)
 {
-    const char *const eq = strchr(text, '=');
-    const char *const query =
-        list == &p->config->images && eq ? strchr(eq, '?') : NULL;
+    const size_t n = *text ? strspn(text + 1, "0123456789") : 0;
 
-    if (!eq || eq == text || !eq[1]) {
-        config_bad(p, NULL, 0, "--%s takes NAME=VALUE: %s", flag, text);
-        return;
-    }
-    char *const name = strndup(text, (size_t)(eq - text));
-    char *const value =
-        query ? strndup(eq + 1, (size_t)(query - eq - 1)) : strdup(eq + 1);
-    if (name && value)
-        config_add(p, list, name, value, query ? strdup(query + 1) : NULL,
-                   NULL);
-    free(name);
-    free(value);
+    if (!*text)
+        return is_optional;
+    return *text == ':' && n && n <= 5 && !text[n + 1] &&
+           strtoul(text + 1, NULL, 10) <= MAX_PORT;
 }
 
-void config_add_listen(struct config_parse *p, const char *text,
-                       const char *const *path, size_t n)
+/* As server.c will read it, with no name looked up. */
+static bool address_ok(const char *text)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_PASSIVE | AI_NUMERICHOST};
+    const char *const colon = strrchr(text, ':');
+    const bool is_v6 = *text == '[';
+    struct addrinfo *found = NULL;
+    char host[256];
+
+    if (!colon || !port_ok(colon, false) ||
+        (size_t)(colon - text) >= sizeof(host) || (is_v6 && colon[-1] != ']'))
+        return false;
+    (void)snprintf(host, sizeof(host), "%.*s",
+                   (int)(colon - text) - (is_v6 ? 2 : 0), text + is_v6);
+    const bool is_good =
+        getaddrinfo(*host ? host : NULL, "0", &hints, &found) == 0;
+    if (is_good)
+        freeaddrinfo(found);
+    return is_good;
+}
+
+void config_add_listen(struct config_parse *p, const struct config_at *at,
+                       const char *text)
 {
     struct config *const c = p->config;
 
-    if (c->n_listen == CONFIG_MAX_LISTEN)
-        config_bad(p, path, n, "more than %d addresses", CONFIG_MAX_LISTEN);
-    else if (!strrchr(text, ':'))
-        config_bad(p, path, n, "listen takes ADDR:PORT: %s", text);
-    else
-        c->listen[c->n_listen++] = strdup(text);
+    if (!address_ok(text))
+        config_bad(p, at, "takes ADDR:PORT, the address a number: %s", text);
+    else if (c->n_listen == CONFIG_MAX_LISTEN)
+        config_bad(p, at, "more than %d addresses", CONFIG_MAX_LISTEN);
+    else if ((c->listen[c->n_listen] = config_copy(p, text)))
+        c->n_listen++;
 }
 
-void config_add_cors(struct config_parse *p, const char *text,
-                     const char *const *path, size_t n)
+/* RFC 6454 6.2, as browsers send it: nothing else would ever compare equal. */
+static bool cors_ok(const char *text)
+{
+    static const char scheme[] = "abcdefghijklmnopqrstuvwxyz0123456789.-+";
+    static const char name[] = "abcdefghijklmnopqrstuvwxyz0123456789.-_";
+    static const char v6[] = "0123456789abcdef:.";
+    const size_t head = strspn(text, scheme);
+
+    if (strcmp(text, "*") == 0)
+        return true;
+    if (*text < 'a' || *text > 'z' || strncmp(text + head, "://", 3) != 0)
+        return false;
+    const char *const host = text + head + 3;
+    const bool is_v6 = *host == '[';
+    const size_t n = strspn(host + is_v6, is_v6 ? v6 : name);
+    if (!n || (is_v6 && host[n + 1] != ']'))
+        return false;
+    return port_ok(host + n + (is_v6 ? 2 : 0), true);
+}
+
+void config_add_cors(struct config_parse *p, const struct config_at *at,
+                     const char *text)
 {
     struct config *const c = p->config;
-    const char *const host = strstr(text, "://");
-    const bool is_origin =
-        host && host > text && host[3] && !strpbrk(host + 3, "/?# \t\r\n,");
 
-    if (c->n_cors == CONFIG_MAX_CORS)
-        config_bad(p, path, n, "more than %d origins of pages",
-                   CONFIG_MAX_CORS);
-    else if (!is_origin && strcmp(text, "*") != 0)
-        config_bad(p, path, n, "cors takes scheme://host[:port] or *: %s",
+    if (!cors_ok(text))
+        config_bad(p, at,
+                   "takes * or scheme://host[:port], lower case, no path: %s",
                    text);
-    else
-        c->cors[c->n_cors++] = strdup(text);
+    else if (c->n_cors == CONFIG_MAX_CORS)
+        config_bad(p, at, "more than %d origins of pages", CONFIG_MAX_CORS);
+    else if ((c->cors[c->n_cors] = config_copy(p, text)))
+        c->n_cors++;
 }
 
-/* ---- Settings ---- */
+/* ---- Single settings ---- */
+
+enum setting_type { TEXT, LEVEL, SIZE, NUMBER };
 
 struct setting {
     const char *key;
-    enum { TEXT, LEVEL, SIZE, NUMBER } type;
+    enum setting_type type;
     size_t field;         /* offset in struct config */
     uint64_t least, most; /* of a SIZE or NUMBER */
 };
@@ -159,7 +300,8 @@ static const struct setting settings[] = {
     {"plugin_path", TEXT, FIELD(plugin_path), 0, 0},
     {"pid_file", TEXT, FIELD(pid_file), 0, 0},
     {"log_level", LEVEL, FIELD(log_level), 0, 0},
-    {"cache_size", SIZE, FIELD(cache_bytes), 1 << 20, UINT64_C(1) << 50},
+    {"cache_size", SIZE, FIELD(cache_bytes), 1 << 20,
+     (uint64_t)MAX_CACHE_G << 30},
     {"deadline", NUMBER, FIELD(deadline_s), 1, 3600},
     {"workers", NUMBER, FIELD(workers), 1, 4096},
     {"max_waiting_per_image", NUMBER, FIELD(max_waiting), 1, 65536},
@@ -170,66 +312,89 @@ static const struct setting settings[] = {
     {"revalidate", NUMBER, FIELD(revalidate_ms), 0, 86400},
 };
 
-static void set_level(struct config_parse *p, const char *text,
-                      const char *const *path, size_t n)
+static void set_text(struct config_parse *p, const struct config_at *at,
+                     const struct setting *s, const char *text)
+{
+    char **const slot = (char **)(void *)((char *)p->config + s->field);
+
+    if (!*text) {
+        config_bad(p, at, "is empty");
+        return;
+    }
+    free(*slot);
+    *slot = config_copy(p, text);
+}
+
+static void set_level(struct config_parse *p, const struct config_at *at,
+                      const char *text)
 {
     static const char *const names[] = {"error", "warn", "info", "debug"};
 
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(text, names[i]) == 0) {
             p->config->log_level = (enum log_level)i;
             return;
         }
     }
-    config_bad(p, path, n, "log_level is error, warn, info or debug: %s", text);
+    config_bad(p, at, "must be error, warn, info or debug, not %s", text);
 }
 
-static void set_number(struct config_parse *p, const struct setting *s,
-                       const char *text, const char *const *path, size_t n)
+static void set_number(struct config_parse *p, const struct config_at *at,
+                       const struct setting *s, const char *text)
 {
-    char *const base = (char *)p->config;
+    char *const slot = (char *)p->config + s->field;
     uint64_t v;
 
     if (!plt_parse_bytes(text, &v) || v < s->least || v > s->most) {
-        config_bad(p, path, n, "%s is %llu to %llu: %s", s->key,
+        config_bad(p, at, "must be %llu to %llu%s, not %s",
                    (unsigned long long)s->least, (unsigned long long)s->most,
-                   text);
+                   s->type == SIZE ? " bytes" : "", text);
         return;
     }
+    const unsigned narrow = (unsigned)v;
     if (s->type == SIZE)
-        memcpy(base + s->field, &v, sizeof(v));
+        memcpy(slot, &v, sizeof(v));
     else
-        memcpy(base + s->field, &(unsigned){(unsigned)v}, sizeof(unsigned));
+        memcpy(slot, &narrow, sizeof(narrow));
     if (s->field == FIELD(revalidate_ms)) {
-        p->config->revalidate_ms *= 1000;
+        p->config->revalidate_ms = narrow * 1000;
         p->config->has_revalidate = true;
     }
 }
 
-void config_set(struct config_parse *p, const char *key, const char *value,
-                const char *const *path, size_t n)
+static const struct setting *find_setting(const char *key)
 {
     for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
-        const struct setting *const s = &settings[i];
-        if (strcmp(key, s->key) != 0)
-            continue;
-        if (s->type == TEXT) {
-            char **const slot = (char **)(void *)((char *)p->config + s->field);
-            free(*slot);
-            *slot = strdup(value);
-        } else if (s->type == LEVEL) {
-            set_level(p, value, path, n);
-        } else {
-            set_number(p, s, value, path, n);
-        }
-        return;
+        if (strcmp(key, settings[i].key) == 0)
+            return &settings[i];
     }
-    config_bad(p, path, n, "unknown key");
+    return NULL;
+}
+
+bool config_knows(const char *key, bool *takes_number)
+{
+    const struct setting *const s = find_setting(key);
+
+    *takes_number = s && (s->type == SIZE || s->type == NUMBER);
+    return s != NULL;
+}
+
+void config_set(struct config_parse *p, const struct config_at *at,
+                const char *key, const char *value)
+{
+    const struct setting *const s = find_setting(key);
+
+    if (!s)
+        config_bad(p, at, "unknown key");
+    else if (s->type == TEXT)
+        set_text(p, at, s, value);
+    else if (s->type == LEVEL)
+        set_level(p, at, value);
+    else
+        set_number(p, at, s, value);
 }
 
 /* ---- Flags ---- */
-
-enum { OPT_SETTING = 256 };
 
 static const struct option options[] = {
     {"origin", required_argument, NULL, 'o'},
@@ -241,25 +406,26 @@ static const struct option options[] = {
     {"check-config", no_argument, NULL, 'k'},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'v'},
-    {"state", required_argument, NULL, OPT_SETTING},
-    {"state-dir", required_argument, NULL, OPT_SETTING},
-    {"plugin-path", required_argument, NULL, OPT_SETTING},
-    {"cache-size", required_argument, NULL, OPT_SETTING},
-    {"deadline", required_argument, NULL, OPT_SETTING},
-    {"workers", required_argument, NULL, OPT_SETTING},
-    {"max-waiting-per-image", required_argument, NULL, OPT_SETTING},
-    {"max-open", required_argument, NULL, OPT_SETTING},
-    {"max-connections", required_argument, NULL, OPT_SETTING},
-    {"max-ranges", required_argument, NULL, OPT_SETTING},
-    {"revalidate", required_argument, NULL, OPT_SETTING},
-    {"drain", required_argument, NULL, OPT_SETTING},
-    {"log-level", required_argument, NULL, OPT_SETTING},
-    {"pid-file", required_argument, NULL, OPT_SETTING},
+    /* The rest are single settings, 0. */
+    {"state", required_argument, NULL, 0},
+    {"state-dir", required_argument, NULL, 0},
+    {"plugin-path", required_argument, NULL, 0},
+    {"cache-size", required_argument, NULL, 0},
+    {"deadline", required_argument, NULL, 0},
+    {"workers", required_argument, NULL, 0},
+    {"max-waiting-per-image", required_argument, NULL, 0},
+    {"max-open", required_argument, NULL, 0},
+    {"max-connections", required_argument, NULL, 0},
+    {"max-ranges", required_argument, NULL, 0},
+    {"revalidate", required_argument, NULL, 0},
+    {"drain", required_argument, NULL, 0},
+    {"log-level", required_argument, NULL, 0},
+    {"pid-file", required_argument, NULL, 0},
     {NULL, 0, NULL, 0}};
 
 /* A flag is the setting of its name, '-' for '_'. */
-static void take_setting(struct config_parse *p, const char *flag,
-                         const char *value)
+static void take_setting(struct config_parse *p, const struct config_at *at,
+                         const char *flag)
 {
     char key[32];
 
@@ -267,104 +433,197 @@ static void take_setting(struct config_parse *p, const char *flag,
                    strcmp(flag, "state") == 0 ? "state_dir" : flag);
     for (char *c = key; *c; c++)
         *c = *c == '-' ? '_' : *c;
-    config_set(p, key, value, NULL, 0);
+    config_set(p, at, key, optarg);
 }
 
-/* -1: go on; else config_parse's answer. */
-static int take_flag(struct config_parse *p, int o, const char *flag)
+/* NAME=VALUE.  The text is not told: a URL may have a password in it. */
+static void take_pair(struct config_parse *p, const struct config_at *at,
+                      enum config_section section, const char *text)
+{
+    static const char *const forms[] = {
+        "NAME=BASE", "NAME=ORIGIN/PATH[?SELECTORS]", "NAME=FILE"};
+    const char *const eq = strchr(text, '=');
+    const char *const query =
+        section == CONFIG_IMAGES && eq ? strchr(eq, '?') : NULL;
+
+    /* a URL with a '=' in it, the name forgotten, is not told either */
+    if (!eq || eq == text || !eq[1] || query == eq + 1 ||
+        strcspn(text, "/:@") < (size_t)(eq - text)) {
+        config_bad(p, at, "takes %s", forms[section]);
+        return;
+    }
+    struct config_entry e = {
+        .section = section,
+        .named = {.name = strndup(text, (size_t)(eq - text)),
+                  .value = query ? strndup(eq + 1, (size_t)(query - eq - 1))
+                                 : strdup(eq + 1),
+                  .selectors = query ? config_copy(p, query + 1) : NULL}};
+    const struct config_at deep = {
+        .n = 2, .path = {at->path[0], e.named.name ? e.named.name : ""}};
+    const unsigned n_bad = p->n_bad;
+    if (e.named.value)
+        config_check_value(p, &deep, section, e.named.value);
+    e.is_bad = p->n_bad != n_bad;
+    config_add(p, &deep, &e);
+}
+
+static void take_flag(struct config_parse *p, int o, const char *flag)
+{
+    char text[40];
+    const struct config_at at = {.n = 1, .path = {text}};
+
+    (void)snprintf(text, sizeof(text), "--%s", flag);
+    if (o == 'o')
+        take_pair(p, &at, CONFIG_ORIGINS, optarg);
+    else if (o == 'i')
+        take_pair(p, &at, CONFIG_IMAGES, optarg);
+    else if (o == 's')
+        take_pair(p, &at, CONFIG_SECRETS, optarg);
+    else if (o == 'l')
+        config_add_listen(p, &at, optarg);
+    else if (o == 'x')
+        config_add_cors(p, &at, optarg);
+    else if (o == 'c')
+        config_take_file(p, optarg);
+    else if (o == 'k')
+        p->config->is_check = true;
+    else
+        take_setting(p, &at, flag);
+}
+
+/* getopt could not: it is told, and the others are looked at all the same. */
+static void tell_unknown(struct config_parse *p, int o, const char *flag)
+{
+    char text[64];
+    const struct config_at at = {.n = 1, .path = {text}};
+
+    (void)snprintf(text, sizeof(text), "%.*s", (int)strcspn(flag, "="), flag);
+    config_bad(p, &at, "%s",
+               o == ':' ? "takes a value"
+               : optopt ? "unknown flag, or one that takes no value"
+                        : "unknown flag, or short for several");
+}
+
+/* False: help or version was all that was asked. */
+static bool take_flags(struct config_parse *p, int argc, char **argv)
+{
+    int o, i = 0;
+
+    optind = 0; /* glibc: from the start, also the second time */
+    opterr = 0;
+    while ((o = getopt_long(argc, argv, ":", options, &i)) != -1) {
+        if (o == 'h' || o == 'v') {
+            (void)fputs(o == 'h' ? usage_text
+                                 : "platterd " PLATTER_VERSION "\n",
+                        stdout);
+            return false;
+        }
+        if (o == '?' || o == ':')
+            tell_unknown(p, o, argv[optind - 1]);
+        else
+            take_flag(p, o, options[i].name);
+    }
+    for (; optind < argc; optind++)
+        config_bad(p, &(struct config_at){.n = 1, .path = {argv[optind]}},
+                   "what is this? Every option begins with --");
+    return true;
+}
+
+/* ---- All of it ---- */
+
+/* Entries become the configuration's lists; they own their texts no more. */
+static bool fill_list(struct config_parse *p, enum config_section section,
+                      struct config_list *list)
+{
+    const size_t n = p->n_of[section];
+
+    list->v = n ? calloc(n, sizeof(*list->v)) : NULL;
+    if (n && !list->v) {
+        no_memory(p);
+        return false;
+    }
+    for (size_t i = 0; i < p->n_entries; i++) {
+        struct config_entry *const e = &p->entries[i];
+        if (e->section != section)
+            continue;
+        list->v[list->n++] = e->named;
+        e->named = (struct config_named){.name = NULL};
+    }
+    return true;
+}
+
+static void fill(struct config_parse *p)
 {
     struct config *const c = p->config;
 
-    switch (o) {
-    case 'o':
-        add_pair(p, &c->origins, flag, optarg);
-        break;
-    case 'i':
-        add_pair(p, &c->images, flag, optarg);
-        break;
-    case 's':
-        add_pair(p, &c->secrets, flag, optarg);
-        break;
-    case 'l':
-        config_add_listen(p, optarg, NULL, 0);
-        break;
-    case 'x':
-        config_add_cors(p, optarg, NULL, 0);
-        break;
-    case 'c':
-        config_take_file(p, optarg);
-        break;
-    case 'k':
-        c->is_check = true;
-        break;
-    case 'h':
-        (void)fputs(usage_text, stdout);
-        return 1;
-    case 'v':
-        (void)puts("platterd " PLATTER_VERSION);
-        return 1;
-    case '?':
-        return 2;
-    default:
-        take_setting(p, flag, optarg);
-        break;
+    if (!c->n_listen && (c->listen[0] = config_copy(p, "127.0.0.1:8080")))
+        c->n_listen = 1;
+    (void)(fill_list(p, CONFIG_ORIGINS, &c->origins) &&
+           fill_list(p, CONFIG_IMAGES, &c->images) &&
+           fill_list(p, CONFIG_SECRETS, &c->secrets));
+}
+
+static void parse_release(struct config_parse *p)
+{
+    for (size_t i = 0; i < p->n_entries; i++)
+        named_release(&p->entries[i].named);
+    for (size_t i = 0; i < p->n_files; i++) {
+        free(p->files[i].name);
+        free(p->files[i].text);
     }
-    return -1;
+    free(p->entries);
+    free(p->files);
 }
 
 int config_parse(struct config *c, int argc, char **argv, bool is_reload)
 {
     struct config_parse p = {.config = c, .is_log = is_reload};
-    int o, index = 0, end = -1;
 
     *c = (struct config){.cache_bytes = UINT64_C(256) << 20,
                          .deadline_s = 30,
                          .workers = 256,
                          .max_waiting = 64,
+                         .max_open = 256,
                          .max_connections = 4096,
                          .max_ranges = 64,
+                         .revalidate_ms = REVALIDATE_MS,
                          .drain_s = 10,
                          .log_level = LOG_INFO};
-    optind = 0; /* glibc: from the start, also the second time */
-    while (end < 0 && (o = getopt_long(argc, argv, "", options, &index)) != -1)
-        end = take_flag(&p, o, options[index].name);
-    if (end < 0 && optind < argc)
-        config_bad(&p, NULL, 0, "what is this: %s", argv[optind]);
-    if (end < 0)
-        config_check_names(&p);
-    if (!c->n_listen)
-        c->listen[c->n_listen++] = strdup("127.0.0.1:8080");
-    free(p.text);
-    if (end >= 0)
-        return end;
+    const bool goes_on = take_flags(&p, argc, argv);
+    if (goes_on)
+        config_check(&p);
+    if (goes_on && !p.n_bad)
+        fill(&p);
+    parse_release(&p);
+    if (!goes_on)
+        return 1;
     if (p.n_bad)
         return 2;
     if (c->is_check)
-        (void)puts("platterd: the configuration is good");
+        (void)puts("platterd: configuration is good");
     return c->is_check ? 1 : 0;
 }
 
-static void release_list(struct config_list *list)
+static void list_release(struct config_list *list)
 {
-    for (size_t i = 0; i < list->n; i++) {
-        free(list->v[i].name);
-        free(list->v[i].value);
-        free(list->v[i].selectors);
-        free(list->v[i].labels);
-    }
+    for (size_t i = 0; i < list->n; i++)
+        named_release(&list->v[i]);
     free(list->v);
 }
 
 void config_release(struct config *c)
 {
+    struct config *const older = c->older;
+
     for (size_t i = 0; i < c->n_listen; i++)
         free(c->listen[i]);
     for (size_t i = 0; i < c->n_cors; i++)
         free(c->cors[i]);
-    release_list(&c->origins);
-    release_list(&c->images);
-    release_list(&c->secrets);
+    list_release(&c->origins);
+    list_release(&c->images);
+    list_release(&c->secrets);
     free(c->state_dir);
     free(c->plugin_path);
     free(c->pid_file);
+    *c = (struct config){.older = older};
 }

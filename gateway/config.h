@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Flags and the configuration file: one struct, the same names in both.
- * Threads: made before any starts, read only afterwards. */
+/* Flags and the configuration file: one struct, the same names in both
+ * (platterd.json(5)).
+ *
+ * Every mistake is told, not only the first, with its file, line and key; a
+ * configuration is taken as a whole or not at all.  What is in the struct has
+ * been checked as far as can be without a network: names are well formed and
+ * taken once, numbers are in range, folders and files are there, an image's
+ * source lies in an origin.
+ * Threads: made and released by one; read only in between, by any. */
 #ifndef GATEWAY_CONFIG_H
 #define GATEWAY_CONFIG_H
 
@@ -10,38 +17,46 @@
 
 #include "util/log.h"
 
-enum { CONFIG_MAX_LISTEN = 16, CONFIG_MAX_CORS = 16 };
+enum { CONFIG_MAX_LISTEN = 16, CONFIG_MAX_CORS = 16, CONFIG_MAX_SECRETS = 256 };
 
 struct config_named {
-    char *name, *value; /* images: ORIGIN/PATH; secrets: a file's path */
-    char *selectors;    /* query text; images only, or NULL */
-    char *labels;       /* a JSON object as text; images only, or NULL */
+    char *name, *value; /* origins: a URL or a folder; images: ORIGIN/PATH, as
+                           in a URL; secrets: a file's path; new */
+    char *selectors;    /* query text; images only, or NULL; new */
+    char *labels;       /* a JSON object as text; images only, or NULL; new */
 };
 
+/* In the order of the flags and the file.  At most POLICY_MAX_ORIGINS,
+ * CATALOGUE_MAX and CONFIG_MAX_SECRETS. */
 struct config_list {
-    struct config_named *v; /* new */
+    struct config_named *v; /* new; NULL: none */
     size_t n;
 };
 
 struct config {
-    char *listen[CONFIG_MAX_LISTEN];
+    char *listen[CONFIG_MAX_LISTEN]; /* "ADDR:PORT"; at least one; new */
     size_t n_listen;
-    char *cors[CONFIG_MAX_CORS]; /* "*" or scheme://host[:port] */
+    char *cors[CONFIG_MAX_CORS]; /* "*" or scheme://host[:port]; new */
     size_t n_cors;
     struct config_list origins, images, secrets;
-    char *state_dir, *plugin_path, *pid_file;
+    char *state_dir, *plugin_path, *pid_file; /* new, or NULL */
     uint64_t cache_bytes;
     unsigned deadline_s, workers, max_waiting, drain_s, max_open, max_ranges;
     unsigned max_connections, revalidate_ms;
-    bool has_revalidate; /* 0 means at every opening */
+    bool has_revalidate; /* it was given: revalidate_ms 0 is "every time" */
     bool is_check;       /* --check-config */
     enum log_level log_level;
-    struct config *older; /* of a server's list */
+    struct config *older; /* of a server's list; not looked at here */
 };
 
-/* From argv.  0: start; 1: done (help was printed), exit 0; 2: mistakes were
- * printed, exit 2.  is_reload: mistakes go to the log.  Resets getopt. */
+/* From argv and the files that it names.  0: start; 1: done (help, version, or
+ * --check-config found nothing), exit 0; 2: mistakes were printed, exit 2.
+ * is_reload: mistakes go to the log instead, event=config_mistake with file,
+ * line, key, text.  argv may be permuted (getopt), its texts stay.
+ * *config is written in any case, for config_release.  Not reentrant, as
+ * getopt is not. */
 int config_parse(struct config *config, int argc, char **argv, bool is_reload);
+/* Contents; *config is then empty.  Not `older`. */
 void config_release(struct config *config);
 
 #endif

@@ -1,155 +1,261 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The file section by section, then the names of all sections together. */
 #include "config_file.h"
 
-#include <stdarg.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <platter/driver.h>
+
 #include "config_where.h"
+#include "stack/catalogue.h"
 #include "stack/policy.h"
 #include "stack/reference.h"
+#include "util/auto.h"
 
-enum { MAX_FILE = 16 << 20 };
+enum {
+    MAX_FILE = 16 << 20,  /* 4096 images with labels of 4 KiB */
+    MAX_LABEL_NAME = 255, /* as catalogue.c, of those that are registered */
+    MAX_LABEL = 4095,
+    MAX_CREDENTIAL = 255 /* the name of a file */
+};
 
-void config_bad(struct config_parse *p, const char *const *path, size_t n,
-                const char *fmt, ...)
+static const char *const sections[] = {"origins", "images", "secrets"};
+
+/* ---- Values ---- */
+
+static const char *type_name(const json_t *value)
 {
-    char why[512], key[256] = "";
-    va_list ap;
-
-    va_start(ap, fmt);
-    (void)vsnprintf(why, sizeof(why), fmt, ap);
-    va_end(ap);
-    p->n_bad++;
-    for (size_t i = 0; i < n; i++) {
-        const size_t used = strlen(key);
-        (void)snprintf(key + used, sizeof(key) - used, "%s%s",
-                       i && path[i][0] != '[' ? "." : "", path[i]);
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a text";
+    case JSON_INTEGER:
+    case JSON_REAL:
+        return "a number";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "true or false";
+    case JSON_NULL:
+        break;
     }
-    const unsigned line = n && p->text ? config_where(p->text, path, n) : 0;
-    if (p->is_log) {
-        struct log_line l;
-        log_begin(&l, LOG_ERROR, "config_mistake");
-        if (line) {
-            log_text(&l, "file", p->file);
-            log_number(&l, "line", line);
-        }
-        log_text(&l, "key", key);
-        log_text(&l, "text", why);
-        log_end(&l);
-    } else if (line) {
-        (void)fprintf(stderr, "platterd: %s:%u: %s: %s\n", p->file, line, key,
-                      why);
-    } else {
-        (void)fprintf(stderr, "platterd: %s%s%s\n", key, n ? ": " : "", why);
-    }
+    return "null";
 }
 
-/* ---- Sections ---- */
-
-static void take_origins(struct config_parse *p, json_t *map)
+/* The same place, one key deeper. */
+static struct config_at under(const struct config_at *at, const char *key)
 {
-    const char *name, *key;
-    json_t *row, *value;
+    struct config_at deep = *at;
 
-    json_object_foreach(map, name, row)
-    {
-        const char *const path[] = {"origins", name, NULL};
-        const char *base = NULL;
-        if (!json_is_object(row)) {
-            config_bad(p, path, 2, "an origin is an object with url or path");
-            continue;
-        }
-        json_object_foreach(row, key, value)
-        {
-            const char *const deep[] = {"origins", name, key};
-            const bool is_url = strcmp(key, "url") == 0;
-            if (!is_url && strcmp(key, "path") != 0)
-                config_bad(p, deep, 3, "unknown key");
-            else if (!json_is_string(value))
-                config_bad(p, deep, 3, "not a text");
-            else if (base)
-                config_bad(p, deep, 3, "url and path: an origin has one");
-            else if (is_url !=
-                     (strncmp(json_string_value(value), "http", 4) == 0))
-                config_bad(p, deep, 3,
-                           is_url ? "not an http or https URL"
-                                  : "not a folder's path");
-            base = json_is_string(value) ? json_string_value(value) : base;
-        }
-        if (!base)
-            config_bad(p, path, 2, "has neither url nor path");
-        else
-            config_add(p, &p->config->origins, name, base, NULL, NULL);
+    if (deep.n < CONFIG_WHERE_DEPTH)
+        deep.path[deep.n++] = key;
+    return deep;
+}
+
+/* Borrowed; NULL: it is no text, which is told. */
+static const char *text_of(struct config_parse *p, const struct config_at *at,
+                           json_t *value)
+{
+    if (!json_is_string(value))
+        config_bad(p, at, "must be a text, not %s", type_name(value));
+    return json_string_value(value);
+}
+
+static bool is_http(const char *text)
+{
+    return strncmp(text, "http://", 7) == 0 ||
+           strncmp(text, "https://", 8) == 0;
+}
+
+/* Policy's own words, which begin with the name that it was told. */
+static void check_url(struct config_parse *p, const struct config_at *at,
+                      const char *url)
+{
+    static const char begin[] = "origin x: ";
+    struct policy *const policy = policy_new(false);
+    struct plt_error err;
+
+    if (!policy) {
+        config_bad(p, at, "out of memory");
+    } else if (policy_add_origin(policy, "x", url, &err) != PLT_OK) {
+        const size_t n = sizeof(begin) - 1;
+        const bool has_begin = strncmp(err.text, begin, n) == 0;
+        config_bad(p, at, "must be %s", err.text + (has_begin ? n : 0));
     }
+    policy_free(policy);
+}
+
+static void check_folder(struct config_parse *p, const struct config_at *at,
+                         const char *path)
+{
+    struct stat sb;
+
+    if (*path != '/')
+        config_bad(p, at, "is not an absolute path: %s", path);
+    else if (stat(path, &sb) != 0)
+        config_bad(p, at, "%s: %s", path, strerror(errno));
+    else if (!S_ISDIR(sb.st_mode))
+        config_bad(p, at, "%s: not a folder", path);
+    else if (faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) != 0)
+        config_bad(p, at, "%s: %s", path, strerror(errno));
+}
+
+/* A pipe is left alone: who reads it takes it from the server. */
+static void check_secret(struct config_parse *p, const struct config_at *at,
+                         const char *path)
+{
+    struct stat sb;
+
+    if (stat(path, &sb) != 0 ||
+        faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) != 0)
+        config_bad(p, at, "%s: %s", path, strerror(errno));
+    else if (S_ISDIR(sb.st_mode))
+        config_bad(p, at, "%s: a folder, not a file", path);
+    else if (S_ISREG(sb.st_mode) &&
+             (sb.st_size < 1 || sb.st_size > PLT_MAX_SECRET))
+        config_bad(p, at, "%s: a key has 1 to %d bytes, not %jd", path,
+                   PLT_MAX_SECRET, (intmax_t)sb.st_size);
+}
+
+void config_check_value(struct config_parse *p, const struct config_at *at,
+                        enum config_section section, const char *value)
+{
+    if (section == CONFIG_SECRETS)
+        check_secret(p, at, value);
+    else if (section == CONFIG_ORIGINS && is_http(value))
+        check_url(p, at, value);
+    else if (section == CONFIG_ORIGINS && *value == '/')
+        check_folder(p, at, value);
+    else if (section == CONFIG_ORIGINS)
+        config_bad(p, at, "must be an http(s) URL or an absolute folder");
+}
+
+/* ---- Origins and secrets: one of two keys ---- */
+
+/* url of an origin; anything else is path's to complain of. */
+static char *origin_url(struct config_parse *p, const struct config_at *at,
+                        const char *text)
+{
+    if (is_http(text))
+        check_url(p, at, text);
+    else /* not told: there may be a password in it */
+        config_bad(p, at, "does not begin with http:// or https://");
+    return config_copy(p, text);
+}
+
+static char *origin_path(struct config_parse *p, const struct config_at *at,
+                         const char *text)
+{
+    check_folder(p, at, text);
+    return config_copy(p, text);
+}
+
+static char *secret_file(struct config_parse *p, const struct config_at *at,
+                         const char *text)
+{
+    check_secret(p, at, text);
+    return config_copy(p, text);
 }
 
 /* systemd.exec(5): a credential is a file in a folder of the unit's own. */
-static char *credential_path(struct config_parse *p, const char *name,
-                             const char *const *path)
+static char *secret_credential(struct config_parse *p,
+                               const struct config_at *at, const char *text)
 {
     const char *const folder = getenv("CREDENTIALS_DIRECTORY");
-    char text[4096];
 
-    if (strchr(name, '/') || !*name || strcmp(name, "..") == 0) {
-        config_bad(p, path, 3, "a credential's name has no slash");
+    if (!*text || strchr(text, '/') || strlen(text) > MAX_CREDENTIAL ||
+        strcmp(text, ".") == 0 || strcmp(text, "..") == 0) {
+        config_bad(p, at, "must be a name of at most %d bytes, without a slash",
+                   MAX_CREDENTIAL);
         return NULL;
     }
-    if (!folder) {
-        config_bad(p, path, 3,
-                   "CREDENTIALS_DIRECTORY is not set: no systemd unit?");
+    if (!folder || *folder != '/') {
+        config_bad(p, at,
+                   "CREDENTIALS_DIRECTORY is not set: credentials come "
+                   "from a systemd unit");
         return NULL;
     }
-    (void)snprintf(text, sizeof(text), "%s/%s", folder, name);
-    return strdup(text);
+    const size_t size = strlen(folder) + strlen(text) + 2;
+    char *const path = malloc(size);
+    if (!path) {
+        config_bad(p, at, "out of memory");
+        return NULL;
+    }
+    (void)snprintf(path, size, "%s/%s", folder, text);
+    check_secret(p, at, path);
+    return path;
 }
 
-static void take_secrets(struct config_parse *p, json_t *map)
-{
-    const char *name, *key;
-    json_t *row, *value;
+struct one_of_two {
+    const char *key;
+    char *(*take)(struct config_parse *, const struct config_at *,
+                  const char *); /* the entry's value, new; NULL: told */
+};
 
-    json_object_foreach(map, name, row)
+/* One key of such a row, *value being what was taken before, or NULL. */
+static void take_either(struct config_parse *p, const struct config_at *at,
+                        const struct one_of_two rows[2], const char *key,
+                        json_t *json, char **value)
+{
+    const struct config_at deep = under(at, key);
+    const bool is_first = strcmp(key, rows[0].key) == 0;
+
+    if (!is_first && strcmp(key, rows[1].key) != 0) {
+        config_bad(p, &deep, "unknown key");
+        return;
+    }
+    const char *const text = text_of(p, &deep, json);
+    if (text) {
+        free(*value);
+        *value = rows[!is_first].take(p, &deep, text);
+    }
+}
+
+/* The name counts even when the row is bad, so that what refers to it is not
+ * told as well. */
+static void take_pair(struct config_parse *p, const struct config_at *at,
+                      enum config_section section, json_t *row)
+{
+    static const struct one_of_two rows[][2] = {
+        [CONFIG_ORIGINS] = {{"url", origin_url}, {"path", origin_path}},
+        [CONFIG_SECRETS] = {{"file", secret_file},
+                            {"credential", secret_credential}}};
+    const char *const a = rows[section][0].key, *const b = rows[section][1].key;
+    const unsigned n_bad = p->n_bad;
+    char *value = NULL;
+    const char *key;
+    json_t *json;
+
+    if (!json_is_object(row))
+        config_bad(p, at, "must be an object with %s or %s, not %s", a, b,
+                   type_name(row));
+    else if (json_object_get(row, a) && json_object_get(row, b))
+        config_bad(p, at, "has both %s and %s", a, b);
+    else if (!json_object_get(row, a) && !json_object_get(row, b))
+        config_bad(p, at, "has neither %s nor %s", a, b);
+    json_object_foreach(row, key, json)
     {
-        const char *const path[] = {"secrets", name, NULL};
-        char *file = NULL;
-        unsigned n = 0;
-        json_object_foreach(row, key, value)
-        {
-            const char *const deep[] = {"secrets", name, key};
-            const bool is_file = strcmp(key, "file") == 0;
-            if (!is_file && strcmp(key, "credential") != 0) {
-                config_bad(p, deep, 3, "unknown key");
-            } else if (!json_is_string(value)) {
-                config_bad(p, deep, 3, "not a text");
-            } else if (!n) {
-                file = is_file
-                           ? strdup(json_string_value(value))
-                           : credential_path(p, json_string_value(value), deep);
-            }
-            n++;
-        }
-        if (n != 1)
-            config_bad(p, path, 2, "a secret has a file or a credential");
-        else if (file)
-            config_add(p, &p->config->secrets, name, file, NULL, NULL);
-        free(file);
+        take_either(p, at, rows[section], key, json, &value);
     }
+    const struct config_entry e = {
+        .section = section,
+        .file = at->file,
+        .named = {.name = config_copy(p, at->path[1]),
+                  .value = value ? value : config_copy(p, "")},
+        .is_bad = p->n_bad != n_bad};
+    config_add(p, at, &e);
 }
 
-/* RFC 3986 unreserved stays, the rest is encoded; "key=value&" onto text. */
-static void add_selector(char *text, size_t cap, const char *key,
-                         const char *value)
-{
-    size_t n = strlen(text);
-    n += (size_t)snprintf(text + n, cap - n, "%s%s=", n ? "&" : "", key);
-    for (; *value && n + 4 < cap; value++)
-        n += (size_t)snprintf(text + n, cap - n, "%%%02X",
-                              (unsigned)(unsigned char)*value);
-}
+/* ---- Images ---- */
 
 static bool is_selector(const char *key)
 {
@@ -162,223 +268,480 @@ static bool is_selector(const char *key)
     return false;
 }
 
-static void take_images(struct config_parse *p, json_t *map)
+/* "&key=value", all but RFC 3986's unreserved characters encoded. */
+static void write_selector(FILE *out, const char *key, const char *value)
 {
-    const char *name, *key, *label;
-    json_t *row, *value, *text;
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyz"
+                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
 
-    json_object_foreach(map, name, row)
-    {
-        const char *const path[] = {"images", name, NULL};
-        char query[8192] = "", *labels = NULL;
-        const char *source = NULL;
-        if (!json_is_object(row)) {
-            config_bad(p, path, 2, "an image is an object with a source");
-            continue;
-        }
-        json_object_foreach(row, key, value)
-        {
-            const char *const deep[] = {"images", name, key, NULL};
-            if (strcmp(key, "labels") == 0 && json_is_object(value)) {
-                json_object_foreach(value, label, text)
-                {
-                    const char *const at[] = {"images", name, key, label};
-                    if (!json_is_string(text))
-                        config_bad(p, at, 4, "not a text");
-                }
-                labels = json_dumps(value, JSON_COMPACT);
-            } else if (strcmp(key, "labels") == 0) {
-                config_bad(p, deep, 3, "labels is an object of texts");
-            } else if (strcmp(key, "source") != 0 && !is_selector(key)) {
-                config_bad(p, deep, 3, "unknown key");
-            } else if (!json_is_string(value)) {
-                config_bad(p, deep, 3, "not a text");
-            } else if (is_selector(key)) {
-                add_selector(query, sizeof(query), key,
-                             json_string_value(value));
-            } else {
-                source = json_string_value(value);
-            }
-        }
-        if (source) {
-            config_add(p, &p->config->images, name, source,
-                       query[0] ? strdup(query) : NULL, labels);
-        } else {
-            config_bad(p, path, 2, "has no source");
-            free(labels);
-        }
+    (void)fprintf(out, "%s%s=", ftell(out) > 0 ? "&" : "", key);
+    for (; *value; value++) {
+        if (strchr(plain, *value))
+            (void)fputc(*value, out);
+        else
+            (void)fprintf(out, "%%%02X", (unsigned)(unsigned char)*value);
     }
 }
 
-typedef void take_text_fn(struct config_parse *, const char *,
-                          const char *const *, size_t);
+static void check_label(struct config_parse *p, const struct config_at *at,
+                        const char *label, json_t *json)
+{
+    const struct config_at deep = under(at, label);
+    const char *const text = text_of(p, &deep, json);
 
-static void take_texts(struct config_parse *p, const char *key, json_t *list,
-                       take_text_fn *take)
+    if (strlen(label) > MAX_LABEL_NAME)
+        config_bad(p, &deep, "a label's name has at most %d bytes",
+                   MAX_LABEL_NAME);
+    if (text && strlen(text) > MAX_LABEL)
+        config_bad(p, &deep, "has more than %d bytes", MAX_LABEL);
+}
+
+/* As JSON text; new, NULL: told. */
+static char *take_labels(struct config_parse *p, const struct config_at *at,
+                         json_t *map)
+{
+    const char *label;
+    json_t *json;
+
+    if (!json_is_object(map)) {
+        config_bad(p, at, "must be an object of texts, not %s", type_name(map));
+        return NULL;
+    }
+    if (json_object_size(map) > CATALOGUE_MAX_LABELS)
+        config_bad(p, at, "has more than %d labels", CATALOGUE_MAX_LABELS);
+    json_object_foreach(map, label, json)
+    {
+        check_label(p, at, label, json);
+    }
+    char *const text = json_dumps(map, JSON_COMPACT);
+    if (!text)
+        config_bad(p, at, "out of memory");
+    return text;
+}
+
+/* What one image says, while it is read. */
+struct image_row {
+    struct reference r; /* its selectors, to see whether they are well formed */
+    FILE *query;
+    char *labels;
+    const char *source; /* borrowed */
+};
+
+static void take_image_key(struct config_parse *p, const struct config_at *at,
+                           struct image_row *row, const char *key, json_t *json)
+{
+    struct plt_error err;
+
+    if (strcmp(key, "labels") == 0) {
+        row->labels = take_labels(p, at, json);
+        return;
+    }
+    if (strcmp(key, "source") != 0 && !is_selector(key)) {
+        config_bad(p, at, "unknown key");
+        return;
+    }
+    const char *const text = text_of(p, at, json);
+    if (!is_selector(key))
+        row->source = text ? text : "";
+    else if (text && reference_select(&row->r, key, text, &err) != PLT_OK)
+        config_bad(p, at, "%s", err.text);
+    else if (text)
+        write_selector(row->query, key, text);
+}
+
+static void take_image_row(struct config_parse *p, const struct config_at *at,
+                           struct image_row *row, json_t *json)
+{
+    const char *key;
+    json_t *value;
+
+    if (!json_is_object(json)) {
+        config_bad(p, at, "must be an object with a source, not %s",
+                   type_name(json));
+        return;
+    }
+    json_object_foreach(json, key, value)
+    {
+        const struct config_at deep = under(at, key);
+        take_image_key(p, &deep, row, key, value);
+    }
+    if (!row->source)
+        config_bad(p, at, "has no source");
+}
+
+static void take_image(struct config_parse *p, const struct config_at *at,
+                       json_t *json)
+{
+    const unsigned n_bad = p->n_bad;
+    char *query = NULL;
+    size_t len = 0;
+    struct image_row row = {.query = open_memstream(&query, &len)};
+
+    if (row.query)
+        take_image_row(p, at, &row, json);
+    if (!row.query || fclose(row.query) != 0)
+        config_bad(p, at, "out of memory");
+    const struct config_entry e = {
+        .section = CONFIG_IMAGES,
+        .file = at->file,
+        .named = {.name = config_copy(p, at->path[1]),
+                  .value = config_copy(p, row.source ? row.source : ""),
+                  .selectors = len ? STEAL(query) : NULL,
+                  .labels = row.labels},
+        .is_bad = p->n_bad != n_bad};
+    free(query);
+    reference_release(&row.r);
+    config_add(p, at, &e);
+}
+
+/* ---- The file ---- */
+
+static void take_map(struct config_parse *p, const struct config_at *at,
+                     enum config_section section, json_t *map)
+{
+    const char *name;
+    json_t *row;
+
+    if (!json_is_object(map)) {
+        p->is_partial = true;
+        config_bad(p, at, "must be an object of names, not %s", type_name(map));
+        return;
+    }
+    json_object_foreach(map, name, row)
+    {
+        const struct config_at deep = under(at, name);
+        if (section == CONFIG_IMAGES)
+            take_image(p, &deep, row);
+        else
+            take_pair(p, &deep, section, row);
+    }
+}
+
+typedef void take_text_fn(struct config_parse *, const struct config_at *,
+                          const char *);
+
+static void take_texts(struct config_parse *p, const struct config_at *at,
+                       take_text_fn *take, json_t *list)
 {
     json_t *item;
     size_t i;
 
+    if (!json_is_array(list)) {
+        config_bad(p, at, "must be an array of texts, not %s", type_name(list));
+        return;
+    }
     json_array_foreach(list, i, item)
     {
         char index[24];
-        const char *const path[] = {key, index};
         (void)snprintf(index, sizeof(index), "[%zu]", i);
-        if (json_is_string(item))
-            take(p, json_string_value(item), path, 2);
-        else
-            config_bad(p, path, 2, "not a text");
+        const struct config_at deep = under(at, index);
+        const char *const text = text_of(p, &deep, item);
+        if (text)
+            take(p, &deep, text);
     }
 }
 
-static void take_section(struct config_parse *p, const char *key, json_t *value)
+/* A number as text: 30, and 30.0 or 3e1, which are the same to JSON. */
+static bool format_number(const json_t *value, char *out, size_t cap)
 {
-    static const struct {
-        const char *key;
-        void (*take)(struct config_parse *, json_t *);
-    } maps[] = {{"origins", take_origins},
-                {"images", take_images},
-                {"secrets", take_secrets}};
-    static const struct {
-        const char *key;
-        take_text_fn *take;
-    } lists[] = {{"listen", config_add_listen}, {"cors", config_add_cors}};
-    const char *const path[] = {key};
-    char text[24];
+    const double real = json_real_value(value);
 
-    for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++) {
-        if (strcmp(key, maps[i].key) != 0)
-            continue;
-        if (json_is_object(value))
-            maps[i].take(p, value);
-        else
-            config_bad(p, path, 1, "is an object: names and what they are");
-        return;
-    }
-    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
-        if (strcmp(key, lists[i].key) != 0)
-            continue;
-        if (json_is_array(value))
-            take_texts(p, key, value, lists[i].take);
-        else
-            config_bad(p, path, 1, "is an array of texts");
-        return;
-    }
-    if (json_is_string(value)) {
-        config_set(p, key, json_string_value(value), path, 1);
-    } else if (json_is_integer(value)) {
-        (void)snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT,
+    if (json_is_integer(value)) {
+        (void)snprintf(out, cap, "%" JSON_INTEGER_FORMAT,
                        json_integer_value(value));
-        config_set(p, key, text, path, 1);
-    } else {
-        config_bad(p, path, 1, "is a text or a whole number");
+        return true;
     }
+    /* up to 2^53 a double holds every integer */
+    const bool is_small =
+        real > -9007199254740992.0 && real < 9007199254740992.0;
+    (void)snprintf(out, cap, is_small ? "%.0f" : "%.17g", real);
+    return json_is_real(value) && (!is_small || (double)(int64_t)real == real);
 }
 
-/* The file's text; new, NULL: told why. */
-static char *read_file(struct config_parse *p, const char *file)
+static void take_single(struct config_parse *p, const struct config_at *at,
+                        const char *key, json_t *value)
+{
+    bool takes_number;
+    char text[48];
+
+    if (!config_knows(key, &takes_number))
+        config_bad(p, at, "unknown key");
+    else if (json_is_string(value))
+        config_set(p, at, key, json_string_value(value));
+    else if (takes_number && format_number(value, text, sizeof(text)))
+        config_set(p, at, key, text);
+    else
+        config_bad(p, at, "must be a %s, not %s",
+                   takes_number ? "whole number" : "text",
+                   json_is_real(value) ? "a fraction" : type_name(value));
+}
+
+static void take_key(struct config_parse *p, const struct config_at *at,
+                     const char *key, json_t *value)
+{
+    for (size_t i = 0; i < CONFIG_SECTIONS; i++) {
+        if (strcmp(key, sections[i]) == 0) {
+            take_map(p, at, (enum config_section)i, value);
+            return;
+        }
+    }
+    if (strcmp(key, "listen") == 0)
+        take_texts(p, at, config_add_listen, value);
+    else if (strcmp(key, "cors") == 0)
+        take_texts(p, at, config_add_cors, value);
+    else
+        take_single(p, at, key, value);
+}
+
+/* The file's text, *len bytes and a NUL; new.  NULL: *why. */
+static char *read_file(const char *file, size_t *len, const char **why)
 {
     FILE *const f = fopen(file, "re");
-    char *const text = f ? calloc(1, MAX_FILE + 1) : NULL;
-    const size_t n = text ? fread(text, 1, MAX_FILE + 1, f) : 0;
-    const bool is_good = text && !ferror(f) && n <= MAX_FILE;
+    char *const text = f ? malloc(MAX_FILE + 2) : NULL;
 
-    if (!is_good)
-        config_bad(p, NULL, 0, "%s: %s", file,
-                   n > MAX_FILE ? "larger than 16 MiB" : "cannot be read");
+    *why = f ? "out of memory" : strerror(errno);
+    *len = text ? fread(text, 1, MAX_FILE + 1, f) : 0;
+    const int e = text && ferror(f) ? errno : 0;
     if (f)
         (void)fclose(f);
-    if (!is_good) {
-        free(text);
+    if (!text)
         return NULL;
+    if (!e && *len <= MAX_FILE) {
+        text[*len] = '\0';
+        return text;
     }
-    return text;
+    *why = e ? strerror(e) : "is larger than 16 MiB";
+    free(text);
+    return NULL;
+}
+
+static void tell_twice(void *cookie, const char *const *path, size_t n,
+                       unsigned line, unsigned first)
+{
+    struct config_parse *const p = (struct config_parse *)cookie;
+    struct config_at at = {.file = p->n_files, .n = n};
+
+    memcpy(at.path, path, n * sizeof(*path));
+    config_bad_line(p, &at, line, "given twice, before in line %u", first);
+}
+
+static void take_root(struct config_parse *p, const struct config_at *at,
+                      json_t *root)
+{
+    const char *key;
+    json_t *value;
+
+    if (!json_is_object(root)) {
+        config_bad_line(p, at, 1, "the file is one object, not %s",
+                        type_name(root));
+        p->is_partial = true;
+        return;
+    }
+    if (!config_where_twice(p->files[at->file - 1].text, tell_twice, p))
+        config_bad_line(p, at, 0, "out of memory");
+    json_object_foreach(root, key, value)
+    {
+        const struct config_at deep = under(at, key);
+        take_key(p, &deep, key, value);
+    }
+}
+
+/* Its place in p->files, from 1; 0 without memory. */
+static size_t add_file(struct config_parse *p, const char *file)
+{
+    struct config_text *const grown =
+        realloc(p->files, (p->n_files + 1) * sizeof(*grown));
+
+    if (grown)
+        p->files = grown;
+    char *const name = grown ? strdup(file) : NULL;
+    if (!name)
+        return 0;
+    p->files[p->n_files++] = (struct config_text){.name = name};
+    return p->n_files;
 }
 
 void config_take_file(struct config_parse *p, const char *file)
 {
-    json_error_t why;
-    const char *key;
-    json_t *value;
-    char *const text = read_file(p, file);
+    const struct config_at at = {.file = add_file(p, file)};
+    const char *why = "out of memory";
+    json_error_t error;
+    size_t len = 0;
 
-    if (!text)
+    char *const text = at.file ? read_file(file, &len, &why) : NULL;
+    if (!text) {
+        config_bad_line(p, &at, 0, "%s", why);
+        p->is_partial = true;
         return;
-    json_t *const root = json_loads(text, JSON_REJECT_DUPLICATES, &why);
-    free(p->text);
-    p->file = file;
-    p->text = text;
-    if (!root)
-        config_bad(p, NULL, 0, "%s:%d: %s", file, why.line, why.text);
-    else if (!json_is_object(root))
-        config_bad(p, NULL, 0, "%s:1: the file is one JSON object", file);
-    else
-        json_object_foreach(root, key, value) take_section(p, key, value);
+    }
+    p->files[at.file - 1].text = text;
+    json_t *const root = json_loadb(text, len, 0, &error);
+    if (root) {
+        take_root(p, &at, root);
+    } else {
+        config_bad_line(p, &at, error.line > 0 ? (unsigned)error.line : 1, "%s",
+                        error.text);
+        p->is_partial = true;
+    }
     json_decref(root);
 }
 
-/* ---- Names ---- */
+/* ---- Names, all together ---- */
 
-static bool is_named(const struct config_list *list, const char *name,
-                     size_t len)
+/* Entries by section and name; of equal ones the first given first. */
+struct names {
+    const struct config_entry **v; /* new; its items borrowed */
+    size_t n;
+};
+
+static int by_name(const void *a, const void *b)
 {
-    for (size_t i = 0; i < list->n; i++) {
-        if (strlen(list->v[i].name) == len &&
-            memcmp(list->v[i].name, name, len) == 0)
-            return true;
-    }
-    return false;
+    const struct config_entry *const *const x =
+        (const struct config_entry *const *)a;
+    const struct config_entry *const *const y =
+        (const struct config_entry *const *)b;
+    const int c = (*x)->section == (*y)->section
+                      ? strcmp((*x)->named.name, (*y)->named.name)
+                      : (int)(*x)->section - (int)(*y)->section;
+
+    return c ? c : (*x > *y) - (*x < *y);
 }
 
-/* Whether policy would take it. */
-static void check_origins(struct config_parse *p)
+/* entry against a section and a name of len bytes, as by_name. */
+static int compare(const struct config_entry *e, enum config_section section,
+                   const char *name, size_t len)
 {
-    struct policy *const policy = policy_new(false);
-    struct plt_error err;
-
-    for (size_t i = 0; policy && i < p->config->origins.n; i++) {
-        const struct config_named *const o = &p->config->origins.v[i];
-        const char *const path[] = {"origins", o->name};
-        if (policy_add_origin(policy, o->name, o->value, &err) != PLT_OK)
-            config_bad(p, path, 2, "%s", err.text);
-    }
-    policy_free(policy);
+    if (e->section != section)
+        return (int)e->section - (int)section;
+    const int c = strncmp(e->named.name, name, len);
+    return c ? c : e->named.name[len] != '\0';
 }
 
-static void check_image(struct config_parse *p, const struct config_named *im)
+/* The first that has the name; NULL: none. */
+static const struct config_entry *find(const struct names *names,
+                                       enum config_section section,
+                                       const char *name, size_t len)
 {
-    const char *const path[] = {"images", im->name, "source"};
+    size_t low = 0, high = names->n;
+
+    while (low < high) {
+        const size_t mid = low + (high - low) / 2;
+        if (compare(names->v[mid], section, name, len) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < names->n && !compare(names->v[low], section, name, len)
+               ? names->v[low]
+               : NULL;
+}
+
+static struct config_at place(const struct config_entry *e)
+{
+    static const char *const flags[] = {"--origin", "--image", "--secret"};
+
+    return (struct config_at){
+        .file = e->file,
+        .n = 2,
+        .path = {(e->file ? sections : flags)[e->section], e->named.name}};
+}
+
+static void check_name(struct config_parse *p, const struct names *names,
+                       const struct config_entry *e)
+{
+    static const char *const what[] = {"an origin", "an image", "a secret"};
+    static const enum config_section other[] = {CONFIG_IMAGES, CONFIG_ORIGINS,
+                                                CONFIG_SECRETS};
+    const struct config_at at = place(e);
+    const char *const name = e->named.name;
+
+    if (!policy_name_ok(name))
+        config_bad(p, &at,
+                   "a name is 1 to 63 of letters, digits, . _ and -, a letter "
+                   "or digit first");
+    const struct config_entry *const same =
+        find(names, e->section, name, strlen(name));
+    const struct config_entry *const beside =
+        find(names, other[e->section], name, strlen(name));
+    const struct config_entry *const taken = same < e               ? same
+                                             : beside && beside < e ? beside
+                                                                    : NULL;
+    if (taken)
+        config_bad(p, &at, "the name is taken by %s", what[taken->section]);
+}
+
+/* Every name in "a,b" is a configured secret's. */
+static void check_secrets(struct config_parse *p, const struct names *names,
+                          const struct config_at *at, const char *list)
+{
+    while (*list) {
+        const size_t n = strcspn(list, ",");
+        if (n && !find(names, CONFIG_SECRETS, list, n))
+            config_bad(p, at, "no secret is named %.*s", (int)(n < 64 ? n : 64),
+                       list);
+        list += n + (list[n] == ',');
+    }
+}
+
+static void check_reference(struct config_parse *p, const struct names *names,
+                            const struct config_entry *e,
+                            const struct reference *r)
+{
+    const struct config_at at = place(e);
+    const struct config_at source = e->file ? under(&at, "source") : at;
+    const struct config_at secret =
+        e->file && e->named.selectors && strstr(e->named.selectors, "secret=")
+            ? under(&at, "secret")
+            : source;
+    const size_t len = strcspn(r->target, "/");
+
+    if (!r->target[len])
+        config_bad(p, &source, "must be ORIGIN/PATH, not %.64s", r->target);
+    else if (!find(names, CONFIG_ORIGINS, r->target, len))
+        config_bad(p, &source, "no origin is named %.*s",
+                   (int)(len < 64 ? len : 64), r->target);
+    if (r->secret)
+        check_secrets(p, names, &secret, r->secret);
+}
+
+static void check_image(struct config_parse *p, const struct names *names,
+                        const struct config_entry *e)
+{
+    const struct config_at at = place(e);
+    const struct config_at source = e->file ? under(&at, "source") : at;
     struct reference r;
     struct plt_error err;
 
-    if (!policy_name_ok(im->name))
-        config_bad(p, path, 2, "a name has letters, digits, . _ - only");
-    if (is_named(&p->config->origins, im->name, strlen(im->name)))
-        config_bad(p, path, 2, "an origin has this name");
-    if (reference_parse(&r, im->value, im->selectors, NULL, &err) != PLT_OK) {
-        config_bad(p, path, 3, "%s", err.text);
+    if (reference_parse(&r, e->named.value, e->named.selectors, NULL, &err) !=
+        PLT_OK) {
+        config_bad(p, &source, "%s", err.text);
         return;
     }
-    if (!is_named(&p->config->origins, r.target, strcspn(r.target, "/")) ||
-        !strchr(r.target, '/'))
-        config_bad(p, path, 3, "%.80s is not in any origin: ORIGIN/PATH",
-                   im->value);
+    /* What a file that was not taken would have named is not known. */
+    if (!p->is_partial)
+        check_reference(p, names, e, &r);
     reference_release(&r);
 }
 
-void config_check_names(struct config_parse *p)
+void config_check(struct config_parse *p)
 {
-    struct config *const c = p->config;
+    struct names names = {
+        .v = malloc((p->n_entries + 1) * sizeof(struct config_entry *)),
+        .n = p->n_entries};
 
-    check_origins(p);
-    for (size_t i = 0; i < c->images.n; i++)
-        check_image(p, &c->images.v[i]);
-    for (size_t i = 0; i < c->secrets.n; i++) {
-        const struct config_named *const s = &c->secrets.v[i];
-        const char *const path[] = {"secrets", s->name};
-        if (!policy_name_ok(s->name))
-            config_bad(p, path, 2, "a name has letters, digits, . _ - only");
-        if (access(s->value, R_OK) != 0)
-            config_bad(p, path, 2, "%.200s cannot be read", s->value);
+    if (!names.v) {
+        config_bad(p, &(struct config_at){.n = 1, .path = {"configuration"}},
+                   "out of memory");
+        return;
     }
+    for (size_t i = 0; i < names.n; i++)
+        names.v[i] = &p->entries[i];
+    qsort(names.v, names.n, sizeof(struct config_entry *), by_name);
+    for (size_t i = 0; i < p->n_entries; i++) {
+        const struct config_entry *const e = &p->entries[i];
+        check_name(p, &names, e);
+        if (e->section == CONFIG_IMAGES && !e->is_bad)
+            check_image(p, &names, e);
+    }
+    free(names.v);
 }

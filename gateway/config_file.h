@@ -1,45 +1,90 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The configuration file, and how mistakes are told.  Main thread only. */
+/* Inside of config.h: one reading of flags and files, and how its mistakes are
+ * told.
+ *
+ * Origins, images and secrets are entries first, whoever named them; they are
+ * looked at together at the end, since a flag may name the origin of an image
+ * in a file that was read before.  So the files' texts are kept until then:
+ * they know the lines.
+ * Threads: the one that parses. */
 #ifndef GATEWAY_CONFIG_FILE_H
 #define GATEWAY_CONFIG_FILE_H
 
-#include <jansson.h>
-
 #include "config.h"
+#include "config_where.h"
 
-/* One reading of flags and file. */
-struct config_parse {
-    struct config *config;
-    bool is_log;      /* mistakes are lines of the log */
-    unsigned n_bad;   /* mistakes so far */
-    const char *file; /* the last one; or NULL */
-    char *text;       /* its text; new */
+enum config_section {
+    CONFIG_ORIGINS,
+    CONFIG_IMAGES,
+    CONFIG_SECRETS,
+    CONFIG_SECTIONS
 };
 
-/* A mistake: of a flag when path is NULL, else of the file's value at path
- * (n keys, config_where.h). */
-__attribute__((format(printf, 4, 5))) void
-config_bad(struct config_parse *parse, const char *const *path, size_t n,
+/* What a mistake is about; borrowed. */
+struct config_at {
+    size_t file; /* of parse->files, from 1; 0: a flag */
+    size_t n;
+    /* n keys; of a flag "--image", then the name */
+    const char *path[CONFIG_WHERE_DEPTH];
+};
+
+struct config_entry {
+    struct config_named named;
+    enum config_section section;
+    size_t file; /* as in config_at */
+    bool is_bad; /* told already: only its name still counts */
+};
+
+struct config_text {
+    char *name, *text; /* new; text may be NULL */
+};
+
+struct config_parse {
+    struct config *config;
+    bool is_log;               /* mistakes are lines of the log */
+    unsigned n_bad;            /* mistakes so far */
+    bool is_partial;           /* a file was not taken: names may be missing */
+    struct config_text *files; /* new */
+    size_t n_files;
+    struct config_entry *entries; /* new */
+    size_t n_entries, n_of[CONFIG_SECTIONS];
+};
+
+/* ---- config.c ---- */
+
+/* Tell a mistake.  Control characters are told as '?'. */
+__attribute__((format(printf, 3, 4))) void
+config_bad(struct config_parse *parse, const struct config_at *at,
            const char *fmt, ...);
+/* The same in a line that is known, or 0: it has none. */
+__attribute__((format(printf, 4, 5))) void
+config_bad_line(struct config_parse *parse, const struct config_at *at,
+                unsigned line, const char *fmt, ...);
+/* new; NULL without memory, which is told. */
+char *config_copy(struct config_parse *parse, const char *text);
+/* Is there a single setting of that name?  *takes_number: a number as well as
+ * a text. */
+bool config_knows(const char *key, bool *takes_number);
+/* A single setting by its name in the file; at is the flag, or the key. */
+void config_set(struct config_parse *parse, const struct config_at *at,
+                const char *key, const char *value);
+/* One more name of a section; the texts of entry->named are stolen. */
+void config_add(struct config_parse *parse, const struct config_at *at,
+                const struct config_entry *entry);
+void config_add_listen(struct config_parse *parse, const struct config_at *at,
+                       const char *text);
+void config_add_cors(struct config_parse *parse, const struct config_at *at,
+                     const char *text);
 
-/* One setting by its name in the file; path as in config_bad. */
-void config_set(struct config_parse *parse, const char *key, const char *value,
-                const char *const *path, size_t n);
-/* Texts are copied; selectors and labels are stolen. */
-void config_add(struct config_parse *parse, struct config_list *list,
-                const char *name, const char *value, char *selectors,
-                char *labels);
-/* A text onto listen or cors. */
-void config_add_listen(struct config_parse *parse, const char *text,
-                       const char *const *path, size_t n);
-void config_add_cors(struct config_parse *parse, const char *text,
-                     const char *const *path, size_t n);
+/* ---- config_file.c ---- */
 
-/* Names, places and references, as far as they can be looked at without
- * opening an image: where mistakes are told by value, not by line, the value's
- * path is `list`.`name`. */
-void config_check_names(struct config_parse *parse);
-
+/* All that a file says. */
 void config_take_file(struct config_parse *parse, const char *file);
+/* What an origin or a secret is, against what is there: a folder, a URL, a file
+ * that can be read.  Opens no pipe, asks no network. */
+void config_check_value(struct config_parse *parse, const struct config_at *at,
+                        enum config_section section, const char *value);
+/* The entries among one another: names, and what images refer to. */
+void config_check(struct config_parse *parse);
 
 #endif
