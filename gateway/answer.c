@@ -158,7 +158,7 @@ static void add_choices(const struct request *r, json_t *doc)
     (void)json_object_set(doc, "choices", r->choices);
 }
 
-enum MHD_Result answer_error(struct request *r, const struct plt_error *err)
+json_t *answer_document(const struct request *r, const struct plt_error *err)
 {
     const unsigned status = (unsigned)plt_status_http(err->status);
     char type[64] = "/problems/", *p = type + strlen(type);
@@ -168,7 +168,7 @@ enum MHD_Result answer_error(struct request *r, const struct plt_error *err)
     *p = '\0';
     json_t *const doc = problem(r, type, status, plt_status_text(err->status));
     if (!doc)
-        return MHD_NO;
+        return NULL;
     if (err->layer[0])
         (void)json_object_set_new(doc, "layer", json_string(err->layer));
     if (is_public(err) && err->text[0]) {
@@ -179,7 +179,15 @@ enum MHD_Result answer_error(struct request *r, const struct plt_error *err)
     }
     if (err->status == PLT_CHOICE && r->choices)
         add_choices(r, doc);
-    struct MHD_Response *const response = problem_response(doc);
+    return doc;
+}
+
+enum MHD_Result answer_error(struct request *r, const struct plt_error *err)
+{
+    const unsigned status = (unsigned)plt_status_http(err->status);
+    struct MHD_Response *const response =
+        problem_response(answer_document(r, err));
+
     if (!response)
         return MHD_NO;
     if (plt_status_retry(err->status))

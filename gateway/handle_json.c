@@ -117,26 +117,40 @@ static enum plt_status extents_json(struct request *r, struct plt_io *io)
     return out ? PLT_OK : plt_fail(&r->err, PLT_NOMEM, "a list");
 }
 
-static enum plt_status checksum_json(struct request *r, struct plt_io *io)
+static enum plt_status checksum_wanted(struct request *r,
+                                       const char **algorithm, uint64_t *block)
 {
     static const char *const words[] = {"sha256", "sha512", NULL};
-    const uint64_t wait_ms = (uint64_t)r->server->config->deadline_s * 1000;
-    char hex[IMAGE_CHECKSUM_TEXT];
-    uint64_t block = 0;
     unsigned at;
     enum plt_status st = take_word(r, "algorithm", words, &at, &r->err);
 
     if (st == PLT_OK)
-        st = take_number(r, "block_size", 0, &block, &r->err);
+        st = take_number(r, "block_size", 0, block, &r->err);
+    *algorithm = words[at];
+    return st == PLT_OK ? image_checksum_can(*algorithm, *block, &r->err) : st;
+}
+
+static enum plt_status checksum_json(struct request *r, struct plt_io *io,
+                                     image_progress_fn *progress, void *cookie)
+{
+    const uint64_t wait_ms = (uint64_t)r->server->config->deadline_s * 1000;
+    char hex[IMAGE_CHECKSUM_TEXT];
+    const char *algorithm;
+    uint64_t block;
+    enum plt_status st = checksum_wanted(r, &algorithm, &block);
+
+    /* Events are sent while it is made; what is wrong is told before. */
+    if (st == PLT_OK && r->wants_events && !progress)
+        return PLT_OK;
     if (st != PLT_OK)
         return st;
     /* It is as long as the disk: only each read has a deadline. */
     io->deadline_ns = CLOCK_NEVER;
-    st = image_checksum(r->image, io, words[at], block, wait_ms, NULL, NULL,
-                        hex, &r->err);
+    st = image_checksum(r->image, io, algorithm, block, wait_ms, progress,
+                        cookie, hex, &r->err);
     if (st != PLT_OK)
         return st;
-    r->json = json_pack("{s:s, s:s, s:s, s:I}", "algorithm", words[at],
+    r->json = json_pack("{s:s, s:s, s:s, s:I}", "algorithm", algorithm,
                         "checksum", hex, "etag", image_etag(r->image),
                         "virtual-size", (json_int_t)image_size(r->image));
     if (r->json && block)
@@ -170,7 +184,7 @@ static enum plt_status describe(struct request *r, struct plt_io *io)
     case KIND_CHECK:
         return image_check_json(r->image, io, MAX_FINDINGS, &r->json, &r->err);
     case KIND_CHECKSUM:
-        return checksum_json(r, io);
+        return checksum_json(r, io, NULL, NULL);
     case KIND_INDEX:
         return index_json(r, io);
     default:
@@ -266,6 +280,8 @@ enum MHD_Result handle_image_json(struct request *r)
         return answer_error(r, &r->err);
     if (r->piece)
         return answer_bytes(r);
+    if (r->route->kind == KIND_CHECKSUM && r->wants_events)
+        return answer_events(r, checksum_json);
     json_t *const value = r->json;
     r->json = NULL;
     return answer_json(r, MHD_HTTP_OK, value, "application/json");

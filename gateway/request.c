@@ -159,6 +159,10 @@ void request_begin(struct request *r, struct MHD_Connection *connection,
     r->want_repr_digest = copy_header(connection, "Want-Repr-Digest");
     r->origin = copy_header(connection, "Origin");
     r->content_type = copy_header(connection, "Content-Type");
+    char *const accept = copy_header(connection, "Accept");
+    r->wants_events =
+        !r->is_head && accept && strstr(accept, "text/event-stream");
+    free(accept);
     take_id(r);
     take_trace(r);
     const union MHD_ConnectionInfo *i =

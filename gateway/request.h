@@ -57,6 +57,7 @@ struct request {
     char *if_match, *if_none_match, *if_modified_since, *if_unmodified_since,
         *if_range;
     char *want_content_digest, *want_repr_digest, *origin, *content_type;
+    bool wants_events;    /* Accept names text/event-stream */
     char traceparent[56]; /* for origins; "": none */
 
     struct reference reference;
@@ -140,6 +141,17 @@ enum MHD_Result answer_json(struct request *request, unsigned status,
                             json_t *value, const char *type);
 enum MHD_Result answer_text(struct request *request, unsigned status,
                             const char *type, const char *text);
+
+/* The problem document of err; choices may be NULL.  new, NULL without memory.
+ */
+json_t *answer_document(const struct request *request,
+                        const struct plt_error *err);
+
+/* events.c: run job on a worker and answer with its progress, then with the
+ * JSON that it leaves in request->json, or request->err. */
+typedef enum plt_status events_job(struct request *request, struct plt_io *io,
+                                   image_progress_fn *progress, void *cookie);
+enum MHD_Result answer_events(struct request *request, events_job *job);
 
 /* body.c: the content of a disk answer that is longer than its first piece.
  * NULL without memory. */

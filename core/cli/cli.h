@@ -86,6 +86,10 @@ int gateway_json(const struct options *o, const char *kind, const char *spec,
 /* The same, any bytes: new (free) in *data. */
 int gateway_bytes(const struct options *o, const char *kind, const char *spec,
                   const char *query, char **data, size_t *len);
+/* GET gateway/v1/checksum/SPEC, with its progress as it comes; as
+ * gateway_json. */
+int gateway_checksum(const struct options *o, const char *spec,
+                     const char *query, const char *what, json_t **out);
 /* The stack spec of /disk/SPEC with selectors; new, NULL without memory. */
 char *gateway_disk_spec(const struct options *o, const char *spec);
 

@@ -98,9 +98,42 @@ char *gateway_disk_spec(const struct options *o, const char *spec)
     return NULL;
 }
 
+/* What comes over the wire.  With progress: server-sent events, of which the
+ * last one's data is left in text. */
+struct wire {
+    struct text text;
+    struct progress *progress; /* or NULL */
+    size_t seen;               /* text before it has been looked at */
+    char name[16];             /* of the event that is being read */
+};
+
+/* "event: NAME", "data: JSON" or what divides events. */
+static void take_line(struct wire *w, char *line)
+{
+    if (strncmp(line, "event: ", 7) == 0)
+        (void)snprintf(w->name, sizeof(w->name), "%s", line + 7);
+    if (strncmp(line, "data: ", 6) == 0 && strcmp(w->name, "progress") == 0) {
+        json_t *const doc = json_loads(line + 6, 0, NULL);
+        progress_show(w->progress, (uint64_t)cli_number(doc, "bytes_done"),
+                      (uint64_t)cli_number(doc, "bytes_total"));
+        json_decref(doc);
+    }
+}
+
 static size_t on_data(char *data, size_t size, size_t n, void *cookie)
 {
-    return add((struct text *)cookie, data, size * n) ? size * n : 0;
+    struct wire *const w = (struct wire *)cookie;
+    char *end;
+
+    if (!add(&w->text, data, size * n))
+        return 0;
+    while (w->progress && (end = strchr(w->text.p + w->seen, '\n'))) {
+        *end = '\0';
+        take_line(w, w->text.p + w->seen);
+        *end = '\n';
+        w->seen = (size_t)(end + 1 - w->text.p);
+    }
+    return size * n;
 }
 
 static int on_progress(void *cookie, curl_off_t a, curl_off_t b, curl_off_t c,
@@ -140,10 +173,11 @@ static int tell_problem(const char *spec, long status, const char *answer)
     return code;
 }
 
-static int fetch(const char *spec, const char *url, struct text *answer)
+static int fetch(const char *spec, const char *url, struct wire *wire)
 {
     CURL *const c = curl_easy_init();
     char why[CURL_ERROR_SIZE] = "";
+    struct curl_slist *accept = NULL;
     long status = 0;
 
     if (!c)
@@ -156,24 +190,28 @@ static int fetch(const char *spec, const char *url, struct text *answer)
     (void)curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, 10L);
     (void)curl_easy_setopt(c, CURLOPT_ERRORBUFFER, why);
     (void)curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
-    (void)curl_easy_setopt(c, CURLOPT_WRITEDATA, answer);
+    (void)curl_easy_setopt(c, CURLOPT_WRITEDATA, wire);
+    if (wire->progress)
+        accept = curl_slist_append(NULL, "Accept: text/event-stream");
+    (void)curl_easy_setopt(c, CURLOPT_HTTPHEADER, accept);
     (void)curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
     (void)curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
     const CURLcode code = curl_easy_perform(c);
     (void)curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_cleanup(c);
+    curl_slist_free_all(accept);
     if (code == CURLE_ABORTED_BY_CALLBACK)
         return EXIT_STOPPED;
     if (code != CURLE_OK)
         return cli_complain("%s: the gateway does not answer: %s", spec,
                             why[0] ? why : curl_easy_strerror(code));
-    return status == 200 ? 0 : tell_problem(spec, status, answer->p);
+    return status == 200 ? 0 : tell_problem(spec, status, wire->text.p);
 }
 
-int gateway_bytes(const struct options *o, const char *kind, const char *spec,
-                  const char *query, char **data, size_t *len)
+static int ask(const struct options *o, const char *kind, const char *spec,
+               const char *query, struct wire *wire)
 {
-    struct text url = {NULL, 0, 0}, answer = {NULL, 0, 0};
+    struct text url = {NULL, 0, 0};
     int code = EXIT_FAILED;
 
     if (add_base(&url, o) && add(&url, "/v1/", 4) &&
@@ -181,15 +219,47 @@ int gateway_bytes(const struct options *o, const char *kind, const char *spec,
         add_reference(&url, o, spec) &&
         add(&url, query ? "?" : "", query != 0) &&
         add(&url, query ? query : "", query ? strlen(query) : 0))
-        code = fetch(spec, url.p, &answer);
+        code = fetch(spec, url.p, wire);
     free(url.p);
+    return code;
+}
+
+int gateway_bytes(const struct options *o, const char *kind, const char *spec,
+                  const char *query, char **data, size_t *len)
+{
+    struct wire w = {.progress = NULL};
+    const int code = ask(o, kind, spec, query, &w);
+
     if (code) {
-        free(answer.p);
+        free(w.text.p);
         return code;
     }
-    *data = answer.p;
-    *len = answer.n;
+    *data = w.text.p;
+    *len = w.text.n;
     return 0;
+}
+
+int gateway_checksum(const struct options *o, const char *spec,
+                     const char *query, const char *what, json_t **out)
+{
+    struct progress p;
+    struct wire w = {.progress = &p};
+
+    progress_begin(&p, what, 0, o->is_quiet);
+    int code = ask(o, "checksum", spec, query, &w);
+    progress_end(&p);
+    /* The last event's data; a gateway that knows no events answers JSON. */
+    char *data = w.text.p, *next = data;
+    while (next && (next = strstr(next, "data: ")))
+        data = next += 6;
+    if (!code && data && strcmp(w.name, "error") == 0)
+        code = tell_problem(spec, 200, data);
+    *out = code ? NULL
+                : json_loads(data ? data : "", JSON_DISABLE_EOF_CHECK, NULL);
+    if (!code && !cli_text(*out, "checksum")[0])
+        code = cli_complain("%s: the gateway's answer is not complete", spec);
+    free(w.text.p);
+    return code;
 }
 
 int gateway_json(const struct options *o, const char *kind, const char *spec,

@@ -528,7 +528,7 @@ int cmd_checksum(const struct command_run *run)
         (void)snprintf(query + strlen(query), sizeof(query) - strlen(query),
                        "&block_size=%" PRIu64, o->block_size);
     code = o->gateway
-               ? gateway_json(o, "checksum", run->args[0], query, &result)
+               ? gateway_checksum(o, run->args[0], query, "checksum", &result)
                : sum_here(run, &result);
     if (code)
         return code;

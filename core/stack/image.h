@@ -274,6 +274,7 @@ PLT_MUST_USE MAY_WAIT enum plt_status image_pump(struct image *image,
 
 enum {
     IMAGE_CHECKSUM_TEXT = 129, /* hexadecimal, with its NUL */
+    IMAGE_CHECKSUMS = 8,
     IMAGE_BLOCK_MIN = 1 << 20,
     IMAGE_BLOCK_MAX = 16 << 20
 };
@@ -283,13 +284,19 @@ typedef void image_progress_fn(void *cookie, uint64_t done, uint64_t all);
 /* The digest of the guest disk in hexadecimal.  algorithm: "sha256", "sha512".
  * block 0: of the disk's bytes.  Else the block hash of ovirt-imageio: the
  * digest of the digests of blocks of this size (IMAGE_BLOCK_MIN to _MAX, a
- * multiple of 4096, the last one shorter).  Known ones are kept by ETag.
+ * multiple of 4096, the last one shorter).  Known ones are kept by ETag; who
+ * asks for one that is being made waits for it, without progress.  Of all
+ * images at most IMAGE_CHECKSUMS are made at a time, beyond it PLT_BUSY.
  * progress: on the caller's thread; or NULL.  wait_ms: of each read. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 image_checksum(struct image *image, struct plt_io *io, const char *algorithm,
                uint64_t block, uint64_t wait_ms, image_progress_fn *progress,
                void *cookie, char out[IMAGE_CHECKSUM_TEXT],
                struct plt_error *err);
+/* Could it: PLT_INVALID and what is wrong with the arguments. */
+PLT_MUST_USE enum plt_status image_checksum_can(const char *algorithm,
+                                                uint64_t block,
+                                                struct plt_error *err);
 /* Only when it is known.  Does not wait. */
 bool image_known_checksum(struct image *image, const char *algorithm,
                           uint64_t block, char out[IMAGE_CHECKSUM_TEXT]);

@@ -10,9 +10,10 @@
 #include "stack/image_inside.h"
 #include "util/auto.h"
 #include "util/check.h"
+#include "util/clock.h"
 #include "util/lock.h"
 
-enum { KEPT = 512, PLAIN_PIECE = 1 << 20, KEY = 80 };
+enum { KEPT = 512, PLAIN_PIECE = 1 << 20, KEY = 80, POLL_MS = 100 };
 
 struct known {
     char key[KEY]; /* ETag, algorithm, block size; "": free */
@@ -20,23 +21,29 @@ struct known {
 };
 
 struct checksums {
-    struct lock lock; /* guards the rest */
+    struct lock lock;  /* guards the rest */
+    struct cond ended; /* one that was being made */
     struct known v[KEPT];
-    size_t next; /* the oldest is overwritten */
+    size_t next;                     /* the oldest is overwritten */
+    char made[IMAGE_CHECKSUMS][KEY]; /* being made just now; "": free */
 };
 
 struct checksums *checksums_new(void)
 {
     struct checksums *const c = calloc(1, sizeof(*c));
-    if (c)
+    if (c) {
         lock_init(&c->lock);
+        cond_init(&c->ended);
+    }
     return c;
 }
 
 void checksums_free(struct checksums *c)
 {
-    if (c)
+    if (c) {
+        cond_release(&c->ended);
         lock_release(&c->lock);
+    }
     free(c);
 }
 
@@ -47,34 +54,83 @@ static void make_key(struct image *image, const char *algorithm, uint64_t block,
                    (unsigned long long)block);
 }
 
+static bool find_locked(const struct checksums *c, const char *key,
+                        char out[IMAGE_CHECKSUM_TEXT])
+{
+    for (size_t i = 0; i < KEPT; i++) {
+        if (strcmp(c->v[i].key, key) == 0) {
+            memcpy(out, c->v[i].hex, IMAGE_CHECKSUM_TEXT);
+            return true;
+        }
+    }
+    return false;
+}
+
 bool image_known_checksum(struct image *image, const char *algorithm,
                           uint64_t block, char out[IMAGE_CHECKSUM_TEXT])
 {
     struct checksums *const c = images_checksums(image);
-    bool is_known = false;
     char key[KEY];
 
     make_key(image, algorithm, block, key);
     lock_take(&c->lock);
-    for (size_t i = 0; i < KEPT && !is_known; i++) {
-        is_known = strcmp(c->v[i].key, key) == 0;
-        if (is_known)
-            memcpy(out, c->v[i].hex, IMAGE_CHECKSUM_TEXT);
-    }
+    const bool is_known = find_locked(c, key, out);
     lock_give(&c->lock);
     return is_known;
 }
 
-static void keep(struct image *image, const char *algorithm, uint64_t block,
-                 const char *hex)
+/* Being made: *place is free, or NULL when all are taken. */
+static bool is_made_locked(struct checksums *c, const char *key, char **place)
 {
-    struct checksums *const c = images_checksums(image);
-    struct known *k;
+    *place = NULL;
+    for (size_t i = 0; i < IMAGE_CHECKSUMS; i++) {
+        if (strcmp(c->made[i], key) == 0)
+            return true;
+        if (!c->made[i][0])
+            *place = c->made[i];
+    }
+    return false;
+}
 
+/* Known by now, or the caller's to make: *place is then its, for leave(). */
+static enum plt_status enter(struct checksums *c, const struct plt_io *io,
+                             const char *key, char out[IMAGE_CHECKSUM_TEXT],
+                             char **place, struct plt_error *err)
+{
+    enum plt_status st = PLT_OK;
+    bool is_known;
+
+    *place = NULL;
     lock_take(&c->lock);
-    k = &c->v[c->next++ % KEPT];
-    make_key(image, algorithm, block, k->key);
-    (void)snprintf(k->hex, sizeof(k->hex), "%s", hex);
+    while (!(is_known = find_locked(c, key, out)) &&
+           is_made_locked(c, key, place) && st == PLT_OK) {
+        if (io->cancelled(io))
+            st = plt_fail(err, PLT_CANCELLED, "a checksum");
+        else
+            (void)cond_wait(&c->ended, &c->lock, clock_after_ms(POLL_MS));
+    }
+    if (st == PLT_OK && !is_known && !*place)
+        st = plt_fail(err, PLT_BUSY, "%d checksums are being made",
+                      IMAGE_CHECKSUMS);
+    else if (st == PLT_OK && !is_known)
+        (void)snprintf(*place, KEY, "%s", key);
+    if (st != PLT_OK || is_known)
+        *place = NULL;
+    lock_give(&c->lock);
+    return st;
+}
+
+/* hex: NULL when it was not made. */
+static void leave(struct checksums *c, char *place, const char *hex)
+{
+    lock_take(&c->lock);
+    if (hex) {
+        struct known *const k = &c->v[c->next++ % KEPT];
+        memcpy(k->key, place, KEY);
+        (void)snprintf(k->hex, sizeof(k->hex), "%s", hex);
+    }
+    place[0] = '\0';
+    cond_wake_all(&c->ended);
     lock_give(&c->lock);
 }
 
@@ -165,29 +221,46 @@ static enum plt_status compute(struct image *image, struct plt_io *io,
     return PLT_OK;
 }
 
+static const EVP_MD *find_digest(const char *algorithm)
+{
+    if (strcmp(algorithm, "sha256") == 0)
+        return EVP_sha256();
+    return strcmp(algorithm, "sha512") == 0 ? EVP_sha512() : NULL;
+}
+
+enum plt_status image_checksum_can(const char *algorithm, uint64_t block,
+                                   struct plt_error *err)
+{
+    if (!find_digest(algorithm))
+        return plt_fail(err, PLT_INVALID, "algorithm is sha256 or sha512");
+    if (block &&
+        (block < IMAGE_BLOCK_MIN || block > IMAGE_BLOCK_MAX || block % 4096))
+        return plt_fail(err, PLT_INVALID,
+                        "block_size is 1M to 16M, and a multiple of 4096");
+    return PLT_OK;
+}
+
 enum plt_status image_checksum(struct image *image, struct plt_io *io,
                                const char *algorithm, uint64_t block,
                                uint64_t wait_ms, image_progress_fn *progress,
                                void *cookie, char out[IMAGE_CHECKSUM_TEXT],
                                struct plt_error *err)
 {
-    struct sum s = {
-        .block = (size_t)block, .progress = progress, .cookie = cookie};
+    struct checksums *const c = images_checksums(image);
+    struct sum s = {.md = find_digest(algorithm),
+                    .block = (size_t)block,
+                    .progress = progress,
+                    .cookie = cookie};
+    char key[KEY], *place = NULL;
+    enum plt_status st = image_checksum_can(algorithm, block, err);
 
-    if (strcmp(algorithm, "sha256") == 0)
-        s.md = EVP_sha256();
-    else if (strcmp(algorithm, "sha512") == 0)
-        s.md = EVP_sha512();
-    else
-        return plt_fail(err, PLT_INVALID, "algorithm is sha256 or sha512");
-    if (block &&
-        (block < IMAGE_BLOCK_MIN || block > IMAGE_BLOCK_MAX || block % 4096))
-        return plt_fail(err, PLT_INVALID,
-                        "block_size is 1M to 16M, and a multiple of 4096");
-    if (image_known_checksum(image, algorithm, block, out))
-        return PLT_OK;
-    enum plt_status st = image_resolve_size(image, io, &s.all, err);
+    if (st == PLT_OK)
+        st = image_resolve_size(image, io, &s.all, err);
     if (st != PLT_OK)
+        return st;
+    make_key(image, algorithm, block, key);
+    st = enter(c, io, key, out, &place, err);
+    if (st != PLT_OK || !place)
         return st;
     AUTO_FREE uint8_t *zero = calloc(1, PLAIN_PIECE);
     s.zero = zero;
@@ -195,7 +268,6 @@ enum plt_status image_checksum(struct image *image, struct plt_io *io,
     st = zero && s.ctx ? compute(image, io, &s, wait_ms, out, err)
                        : plt_fail(err, PLT_NOMEM, "a digest");
     EVP_MD_CTX_free(s.ctx);
-    if (st == PLT_OK)
-        keep(image, algorithm, block, out);
+    leave(c, place, st == PLT_OK ? out : NULL);
     return st;
 }

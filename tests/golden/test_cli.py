@@ -345,6 +345,10 @@ def terminal():
     assert re.search(rb"\r\[#+\.*\] +\d+\.\d %  .* of 64 MiB  .*/s  .* left", out), out
     r = platter("convert", web.url() + "slow/d.qcow2", tmp + "/t.raw")
     assert b"\r" not in r.stderr and b"\033" not in r.stderr, r.stderr
+    far = Platterd({"web": web.url() + "slow/"})
+    code, out = on_terminal("checksum", "web/d.qcow2", "--gateway", far.url("/"))
+    assert code == 0 and re.search(rb"checksum.*\r\[#+\.*\] .* left", out, re.S) or b"left" in out, out
+    far.stop()
     code, out = on_terminal("partitions", www + "/d.raw")
     assert code == 0 and b"\033[1m" in out
     assert b"\033" not in platter("partitions", www + "/d.raw").stdout

@@ -199,6 +199,65 @@ def cancelled():
     assert metric("platter_workers_running") == 0
 
 
+def events(text):
+    """[(name, data)] of server-sent events."""
+    out = []
+    for block in text.decode().split("\n\n")[:-1]:
+        name, data = block.split("\n")
+        out.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return out
+
+
+@case("checksum: its progress as server-sent events; mistakes are told before")
+def checksum_events():
+    sse = {"Accept": "text/event-stream"}
+    r = server.get("/v1/checksum/lab/big.raw?block_size=4M", sse, timeout=120)
+    assert r.status == 200 and r.getheader("Content-Type") == "text/event-stream", r.status
+    got = events(r.body)
+    assert got[-1][0] == "checksum" and len(got) > 2, got
+    done = [d["bytes_done"] for name, d in got[:-1]]
+    assert {name for name, _ in got[:-1]} == {"progress"} and done == sorted(done)
+    assert all(d["bytes_total"] == got[-1][1]["virtual-size"] >= d["bytes_done"] for _, d in got[:-1])
+    again = server.get("/v1/checksum/lab/big.raw?block_size=4M")
+    assert json.loads(again.body) == got[-1][1]
+    assert events(server.get("/v1/checksum/lab/big.raw?block_size=4M", sse).body) == got[-1:]
+    r = server.get("/v1/checksum/lab/big.raw?block_size=5", sse)
+    assert r.status == 400 and json.loads(r.body)["status"] == 400
+    assert server.get("/v1/checksum/lab/nothing", sse).status == 404
+    assert server.get("/v1/checksum/lab/d.raw", sse, "HEAD").status == 200
+    open(www + "/cut.qcow2", "wb").write(open(www + "/d.qcow2", "rb").read()[:1 << 20])
+    r = server.get("/v1/checksum/lab/cut.qcow2", sse)
+    assert r.status == 200, r.body
+    name, doc = events(r.body)[-1]
+    assert name == "error" and doc["status"] == 502 and doc["layer"] and doc["request_id"], doc
+
+
+@case("checksum: asked for twice at once it is made once; at most eight at a time")
+def checksum_once():
+    before = metric("platter_origin_bytes_total")
+    open(www + "/once.raw", "wb").write(os.urandom(1 << 20) * 256)
+    answers = []
+    ask = lambda path: answers.append(server.get(path, timeout=120))
+    threads = [threading.Thread(target=ask, args=("/v1/checksum/lab/once.raw",)) for _ in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert {r.status for r in answers} == {200} and len({r.body for r in answers}) == 1
+    read = metric("platter_origin_bytes_total") - before
+    assert read < 1.5 * (256 << 20), read
+    answers.clear()
+    paths = [f"/v1/checksum/lab/big.raw?block_size={(1 << 20) + 4096 * n}" for n in range(12)]
+    threads = [threading.Thread(target=ask, args=(p,)) for p in paths]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    codes = [r.status for r in answers]
+    assert set(codes) <= {200, 503} and codes.count(200) >= 8, codes
+    assert all(r.getheader("Retry-After") for r in answers if r.status == 503)
+
+
 @case("CORS: pages of the configured origin only, and asked beforehand")
 def cors():
     r = server.get(U, {"Range": "bytes=0-1", "Origin": "https://ui.example"})

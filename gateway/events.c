@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How far a long job is, as server-sent events (WHATWG HTML 9.2): "progress"
+ * with bytes_done and bytes_total at most twice a second, then its result under
+ * the name of the endpoint, or "error" with a problem document, and the end.
+ *
+ * Of progress only the newest counts: what the client was too slow to take is
+ * replaced.  Nothing is queued, so a slow client costs two texts.
+ *
+ * Lock: `lock` guards everything. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "route.h"
+#include "util/clock.h"
+#include "util/lock.h"
+
+enum { EVERY_MS = 500 };
+
+struct events {
+    struct request *request;
+    events_job *job;
+    struct lock lock;
+    unsigned refs;      /* the response, and the job */
+    char progress[128]; /* the event being sent */
+    size_t len, at;
+    char *last; /* the final one; new */
+    size_t last_len, last_at;
+    uint64_t told_ns;
+    bool is_over, is_sleeping;
+};
+
+static void events_unref(struct events *e)
+{
+    lock_take(&e->lock);
+    const bool is_last = --e->refs == 0;
+    lock_give(&e->lock);
+    if (!is_last)
+        return;
+    lock_release(&e->lock);
+    free(e->last);
+    request_unref(e->request);
+    free(e);
+}
+
+static void wake_locked(struct events *e) LOCK_HELD(&e->lock);
+static void wake_locked(struct events *e)
+{
+    if (!e->is_sleeping)
+        return;
+    e->is_sleeping = false;
+    atomic_store(&e->request->is_suspended, false);
+    MHD_resume_connection(e->request->connection);
+}
+
+static void on_progress(void *cookie, uint64_t done, uint64_t all)
+{
+    struct events *const e = (struct events *)cookie;
+    const uint64_t now = clock_now();
+
+    if (now - e->told_ns < EVERY_MS * NS_PER_MS)
+        return;
+    e->told_ns = now;
+    lock_take(&e->lock);
+    if (e->at == 0 || e->at == e->len) {
+        e->at = 0;
+        e->len = (size_t)snprintf(
+            e->progress, sizeof(e->progress),
+            "event: progress\n"
+            "data: {\"bytes_done\":%llu,\"bytes_total\":%llu}\n\n",
+            (unsigned long long)done, (unsigned long long)all);
+        wake_locked(e);
+    }
+    lock_give(&e->lock);
+}
+
+/* "event: NAME\ndata: JSON\n\n"; new, NULL without memory. */
+static char *final_event(struct request *r, enum plt_status st)
+{
+    json_t *const doc =
+        st == PLT_OK ? json_incref(r->json) : answer_document(r, &r->err);
+    char *const data = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
+    const size_t cap = data ? strlen(data) + 64 : 0;
+    char *const text = data ? malloc(cap) : NULL;
+
+    if (text)
+        (void)snprintf(text, cap, "event: %s\ndata: %s\n\n",
+                       st == PLT_OK ? r->route->label : "error", data);
+    free(data);
+    json_decref(doc);
+    return text;
+}
+
+static void run(void *cookie)
+{
+    struct events *const e = (struct events *)cookie;
+    struct request *const r = e->request;
+    struct request_io io;
+
+    request_io_init(&io, r, 0);
+    const enum plt_status st = e->job(r, &io.io, on_progress, e);
+    char *const last = final_event(r, st);
+    lock_take(&e->lock);
+    e->last = last;
+    e->last_len = last ? strlen(last) : 0;
+    e->is_over = true;
+    wake_locked(e);
+    lock_give(&e->lock);
+    events_unref(e);
+}
+
+static size_t take(char *buf, size_t max, const char *text, size_t len,
+                   size_t *at)
+{
+    const size_t n = len - *at < max ? len - *at : max;
+
+    if (n)
+        memcpy(buf, text + *at, n);
+    *at += n;
+    return n;
+}
+
+static ssize_t on_read(void *cookie, uint64_t pos, char *buf, size_t max)
+{
+    struct events *const e = (struct events *)cookie;
+    ssize_t n;
+
+    (void)pos;
+    lock_take(&e->lock);
+    n = (ssize_t)take(buf, max, e->progress, e->len, &e->at);
+    if (n == 0 && e->is_over)
+        n = (ssize_t)take(buf, max, e->last, e->last_len, &e->last_at);
+    if (n == 0 && e->is_over) {
+        n = e->last ? MHD_CONTENT_READER_END_OF_STREAM
+                    : MHD_CONTENT_READER_END_WITH_ERROR;
+    } else if (n == 0) {
+        e->is_sleeping = true;
+        atomic_store(&e->request->is_suspended, true);
+        MHD_suspend_connection(e->request->connection);
+    }
+    lock_give(&e->lock);
+    return n;
+}
+
+static void on_free(void *cookie)
+{
+    struct events *const e = (struct events *)cookie;
+    atomic_store(&e->request->is_gone, true); /* a job still running gives up */
+    events_unref(e);
+}
+
+enum MHD_Result answer_events(struct request *r, events_job *job)
+{
+    struct events *const e = calloc(1, sizeof(*e));
+    struct plt_error busy = {.at = PLT_AT_NONE};
+
+    if (!e)
+        return MHD_NO;
+    lock_init(&e->lock);
+    e->request = r;
+    e->job = job;
+    e->refs = 2;
+    request_ref(r);
+    struct MHD_Response *const response = MHD_create_response_from_callback(
+        MHD_SIZE_UNKNOWN, sizeof(e->progress) * 8, on_read, e, on_free);
+    if (!response) {
+        events_unref(e);
+        events_unref(e);
+        return MHD_NO;
+    }
+    if (!workers_submit(r->server->workers, run, e)) {
+        events_unref(e);
+        MHD_destroy_response(response);
+        atomic_store(&r->is_gone, false);
+        busy.status = plt_fail(&busy, PLT_BUSY, "no worker is free");
+        return answer_error(r, &busy);
+    }
+    (void)MHD_add_response_header(response, "Content-Type",
+                                  "text/event-stream");
+    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    (void)MHD_add_response_header(response, "Vary", "Accept");
+    return answer_queue(r, MHD_HTTP_OK, response);
+}
