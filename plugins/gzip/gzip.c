@@ -13,7 +13,10 @@
 #include "gzip_header.h"
 #include "gzip_image.h"
 
-enum { RETRY_MS = 1000 };
+enum {
+    RETRY_MS = 1000,
+    AHEAD = 2 << 20 /* windows of one sequential reader come out of order */
+};
 
 uint64_t gzip_now_ns(void)
 {
@@ -107,8 +110,6 @@ static enum plt_status start_plain(struct gzip_image *gz, struct plt_error *err)
             gzip_file_load(gz, gz->state_fd, gz->child->size, &is_whole);
         if (!gz->is_kept && !is_whole)
             gzip_points_release(gz);
-        if (gz->n_points && !is_whole)
-            gz->out = gz->points[gz->n_points - 1].out;
         if (gz->child->size != PLT_SIZE_UNKNOWN)
             gz->in = gz->child->size;
         if (is_whole)
@@ -219,7 +220,8 @@ static enum plt_status await_front_locked(struct gzip_image *gz,
 /* One piece: at most to the end of its block.  *did is how much. */
 static enum plt_status read_piece(struct gzip_image *gz, struct plt_io *io,
                                   uint8_t *buf, uint64_t off, size_t len,
-                                  size_t *did, struct plt_error *err)
+                                  bool is_forward, size_t *did,
+                                  struct plt_error *err)
 {
     const bool is_nowait = (io->flags & PLT_IO_NOWAIT) != 0;
     const uint64_t a = off / GZIP_BLOCK * GZIP_BLOCK;
@@ -251,7 +253,7 @@ static enum plt_status read_piece(struct gzip_image *gz, struct plt_io *io,
     }
     if (is_nowait)
         return PLT_AGAIN;
-    return gzip_span_read(gz, io, buf, off, len, err);
+    return gzip_span_read(gz, io, buf, off, len, is_forward, err);
 }
 
 static enum plt_status gzip_read(void *image, struct plt_io *io,
@@ -272,6 +274,10 @@ static enum plt_status gzip_read(void *image, struct plt_io *io,
     if (end > gz->want)
         gz->want = end;
     gz->want_ns = gzip_now_ns();
+    /* Several readers may mix: what a wrong guess costs is decoding. */
+    const bool is_forward = n && segs[0].off <= gz->next_off + AHEAD &&
+                            segs[0].off + AHEAD >= gz->next_off;
+    gz->next_off = end;
     if (end > gz->out) {
         if (gz->state == FRONT_RUNNING && (io->flags & PLT_IO_NOWAIT))
             st = PLT_AGAIN;
@@ -286,7 +292,8 @@ static enum plt_status gzip_read(void *image, struct plt_io *io,
         size_t at = 0, did = 0;
         while (at < segs[i].len && st == PLT_OK) {
             st = read_piece(gz, io, (uint8_t *)segs[i].buf + at,
-                            segs[i].off + at, segs[i].len - at, &did, err);
+                            segs[i].off + at, segs[i].len - at, is_forward,
+                            &did, err);
             at += did;
         }
     }
@@ -360,10 +367,9 @@ static void gzip_info(void *image, struct plt_info *info)
     info->text(info, "state", states[(unsigned)state % 3]);
     info->number(info, "decoded", out);
     if (gz->child->size != PLT_SIZE_UNKNOWN)
-        info->number(info, "source-done",
-                     state == FRONT_DONE || in > gz->child->size
-                         ? gz->child->size
-                         : in);
+        info->number(
+            info, "source-done",
+            state == FRONT_DONE || in > gz->child->size ? gz->child->size : in);
     info->number(info, "members", members);
     info->number(info, "points", n_points);
     info->number(info, "zero-runs", n_runs);

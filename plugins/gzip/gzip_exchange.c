@@ -49,7 +49,7 @@ static enum plt_status name_stream(struct gzip_image *gz, struct plt_io *io,
 /* All records into fd.  Called with the lock held. */
 static bool write_index(const struct gzip_image *gz, int fd, const uint8_t *id)
 {
-    size_t run = 0;
+    size_t run = 0, sum = 0;
     bool is_good = gzip_file_start(fd, id, gz->child->size);
 
     for (size_t i = 0; i < gz->n_points && is_good; i++) {
@@ -59,15 +59,19 @@ static bool write_index(const struct gzip_image *gz, int fd, const uint8_t *id)
             is_good = gzip_file_run(fd, gz->runs[run].off, gz->runs[run].len);
             run++;
         }
-        is_good =
-            is_good && gzip_file_point(fd, p, i ? gz->points[i - 1].crc : 0);
+        const size_t sums = (size_t)(p->out / GZIP_BLOCK);
+        if (sums > gz->n_crcs)
+            return is_good; /* its sums are not there yet */
+        is_good = is_good && gzip_file_crcs(fd, gz->crcs + sum, sums - sum) &&
+                  gzip_file_point(fd, p);
+        sum = sums;
     }
     if (gz->state != FRONT_DONE || !gz->n_points)
         return is_good;
     for (; run < gz->n_runs && is_good; run++)
         is_good = gzip_file_run(fd, gz->runs[run].off, gz->runs[run].len);
-    return is_good && gzip_file_end(fd, gz->out, gz->members, gz->has_garbage,
-                                    gz->points[gz->n_points - 1].crc);
+    return is_good && gzip_file_crcs(fd, gz->crcs + sum, gz->n_crcs - sum) &&
+           gzip_file_end(fd, gz->out, gz->members, gz->has_garbage);
 }
 
 enum plt_status gzip_index_get(void *image, struct plt_io *io, plt_put_fn *put,
@@ -119,8 +123,11 @@ static void adopt(struct gzip_image *gz, const struct gzip_image *theirs,
     gz->runs = theirs->runs;
     gz->n_runs = theirs->n_runs;
     gz->cap_runs = theirs->cap_runs;
+    gz->crcs = theirs->crcs;
+    gz->n_crcs = theirs->n_crcs;
+    gz->cap_crcs = theirs->cap_crcs;
     gz->mem = theirs->mem;
-    gz->out = is_whole ? theirs->out : theirs->points[theirs->n_points - 1].out;
+    gz->out = theirs->out;
     gz->members = theirs->members;
     gz->has_garbage = theirs->has_garbage;
     gz->state = is_whole ? FRONT_DONE : FRONT_RUNNING;
@@ -145,10 +152,8 @@ static enum plt_status take(struct gzip_image *gz, struct gzip_image *theirs,
     gz->is_stopping = false;
     if (gz->state != FRONT_DONE)
         gz->state = FRONT_RUNNING;
-    const uint64_t ours = gz->out;
     const bool is_better =
-        gz->state != FRONT_DONE &&
-        (is_whole || theirs->points[theirs->n_points - 1].out > ours);
+        gz->state != FRONT_DONE && (is_whole || theirs->out > gz->out);
     if (is_better)
         adopt(gz, theirs, is_whole);
     const bool is_over = gz->state == FRONT_DONE;

@@ -5,7 +5,9 @@
  * plain stream is decoded once, forward, by the *front* (gzip_front.c), which
  * leaves behind restart points and the list of zero runs (gzip_points.c, kept
  * in a file by gzip_points_file.c); what lies behind the front is decoded again
- * from the nearest point when it is not in the cache (gzip_span.c).
+ * from the nearest point when it is not in the cache (gzip_span.c).  The front
+ * leaves the CRC-32 of each block, too: what is decoded again is given out only
+ * when it is what it was.
  *
  *     0 ---- point ---- point ---- ... ---- front --------------- end
  *     |<-- any span, from its point -->|        waits for the front
@@ -40,7 +42,7 @@ struct gzip_point {
     uint64_t out;     /* decoded bytes before it */
     uint64_t in_bits; /* where the deflate block's (member's) bits begin */
     uint32_t flags;
-    uint32_t crc;        /* CRC-32 of the decoded bytes up to the next point */
+    uint32_t block_crc;  /* CRC-32 of its block's bytes before it */
     uint32_t member_crc; /* CRC-32 of the member up to here */
     uint32_t member_len; /* its bytes up to here, modulo 2^32 */
     uint32_t window_len; /* compressed; 0: needs none */
@@ -74,8 +76,11 @@ struct gzip_image {
     size_t n_points, cap_points;
     struct gzip_zero_run *runs; /* ascending */
     size_t n_runs, cap_runs;
+    uint32_t *crcs; /* of each block below `out` */
+    size_t n_crcs, cap_crcs;
     uint64_t mem;       /* taken from the budget */
     uint64_t out;       /* decoded and readable: whole blocks, or the size */
+    uint64_t next_off;  /* where a sequential reader would go on */
     uint64_t in;        /* compressed bytes that the front has consumed */
     uint64_t requests;  /* streams it has opened */
     uint64_t want;      /* end of the farthest read that waited or came by */
@@ -103,6 +108,11 @@ bool gzip_points_add(struct gzip_image *gz, const struct gzip_point *point);
 /* Index of the last point at or before out; there is always point 0. */
 size_t gzip_points_find(const struct gzip_image *gz, uint64_t out);
 bool gzip_runs_add(struct gzip_image *gz, uint64_t off, uint64_t len);
+/* Of the next block.  False: no memory. */
+bool gzip_crcs_add(struct gzip_image *gz, uint32_t crc);
+/* After reading an index that is not whole: nothing but points and what lies in
+ * whole blocks before the last one. */
+void gzip_points_trim(struct gzip_image *gz);
 /* How many bytes from off are known zeros (0: none), and where the next zero
  * run after off begins (UINT64_MAX: none). */
 uint64_t gzip_runs_at(const struct gzip_image *gz, uint64_t off,
@@ -126,19 +136,19 @@ bool gzip_file_load(struct gzip_image *gz, int fd, uint64_t child_size,
 bool gzip_file_start(int fd, const uint8_t id[32], uint64_t child_size);
 bool gzip_file_is_of(int fd, const uint8_t id[32], uint64_t child_size);
 /* Append; false: could not be written, keep nothing more. */
-bool gzip_file_point(int fd, const struct gzip_point *point, uint32_t prev_crc);
+bool gzip_file_point(int fd, const struct gzip_point *point);
 bool gzip_file_run(int fd, uint64_t off, uint64_t len);
-bool gzip_file_end(int fd, uint64_t size, uint64_t members, bool has_garbage,
-                   uint32_t last_crc);
+bool gzip_file_crcs(int fd, const uint32_t *crcs, size_t n);
+bool gzip_file_end(int fd, uint64_t size, uint64_t members, bool has_garbage);
 
 /* gzip_front.c: the task. */
 void gzip_front_run(void *image, struct plt_io *io);
 
 /* gzip_span.c: fill buf[0..len) with decoded bytes from off, all of them behind
- * the front and inside one block. */
+ * the front and inside one block.  is_forward: the reader goes on behind it. */
 enum plt_status gzip_span_read(struct gzip_image *gz, struct plt_io *io,
                                void *buf, uint64_t off, size_t len,
-                               struct plt_error *err);
+                               bool is_forward, struct plt_error *err);
 
 /* gzip_exchange.c: struct plt_driver's index_get and index_put. */
 enum plt_status gzip_index_get(void *image, struct plt_io *io, plt_put_fn *put,

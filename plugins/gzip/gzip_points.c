@@ -83,6 +83,36 @@ bool gzip_runs_add(struct gzip_image *gz, uint64_t off, uint64_t len)
     return is_grown;
 }
 
+bool gzip_crcs_add(struct gzip_image *gz, uint32_t crc)
+{
+    void *array = gz->crcs;
+    const bool is_grown =
+        grow(gz, &array, &gz->cap_crcs, gz->n_crcs, sizeof(*gz->crcs));
+
+    gz->crcs = array;
+    if (is_grown)
+        gz->crcs[gz->n_crcs++] = crc;
+    return is_grown;
+}
+
+/* Zero runs and CRCs behind the last point are found again by the front. */
+void gzip_points_trim(struct gzip_image *gz)
+{
+    const uint64_t last = gz->n_points ? gz->points[gz->n_points - 1].out : 0;
+    const uint64_t end = last / GZIP_BLOCK * GZIP_BLOCK;
+
+    while (gz->n_runs && gz->runs[gz->n_runs - 1].off >= end)
+        gz->n_runs--;
+    if (gz->n_runs) {
+        struct gzip_zero_run *const r = &gz->runs[gz->n_runs - 1];
+        if (r->off + r->len > end)
+            r->len = end - r->off;
+    }
+    if (gz->n_crcs > end / GZIP_BLOCK)
+        gz->n_crcs = (size_t)(end / GZIP_BLOCK);
+    gz->out = end;
+}
+
 uint64_t gzip_runs_at(const struct gzip_image *gz, uint64_t off, uint64_t *next)
 {
     size_t low = 0, high = gz->n_runs; /* first run that ends after off */
@@ -111,12 +141,15 @@ void gzip_points_release(struct gzip_image *gz)
         free(gz->points[i].window);
     free(gz->points);
     free(gz->runs);
+    free(gz->crcs);
     if (gz->mem)
         gz->host->mem_give(gz->host, gz->mem);
     gz->points = NULL;
     gz->runs = NULL;
+    gz->crcs = NULL;
     gz->mem = 0;
     gz->n_points = gz->n_runs = gz->cap_points = gz->cap_runs = 0;
+    gz->n_crcs = gz->cap_crcs = 0;
 }
 
 uint8_t *gzip_window_pack(const uint8_t window[GZIP_WINDOW], uint32_t *len)

@@ -4,17 +4,21 @@
  *   header   8 magic "PLTGZIDX", le32 version, le32 0, 32 id of the source,
  *            le64 length of the source (all ones: unknown), le32 CRC-32
  *   record   le32 type, le32 length of payload, payload, le32 CRC-32 of all
- *     1 point  le64 out, le64 in_bits, le32 flags, le32 CRC of the span before,
- *              le32 member CRC, le32 member length, packed window
+ *     1 point  le64 out, le64 in_bits, le32 flags, le32 CRC of the bytes of its
+ *              block before it, le32 member CRC, le32 member length, packed
+ *              window
  *     2 zeros  le64 offset, le64 length
- *     3 end    le64 size, le64 members, le32 flags (1: garbage behind),
- *              le32 CRC of the span before
+ *     3 end    le64 size, le64 members, le32 flags (1: garbage behind)
+ *     4 sums   le32 CRC-32 of the next block, and of the one after it ...
+ *
+ * Blocks are GZIP_BLOCK bytes of what the stream decodes to, the last one
+ * shorter; a point comes behind the sums of all blocks before its own.
  *
  * Whatever is behind the first record that does not hold is cut off: a record
  * half written by a process that died, or one that was damaged.  Nothing in the
  * file is believed for being ours: offsets must ascend and lie inside the
- * source, windows are as long as they say, and what is decoded from a point is
- * compared with its CRC at every read. */
+ * source, windows are as long as they say, and each block that is decoded from
+ * a point is compared with its CRC-32 at every read. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -27,12 +31,14 @@
 #include "gzip_image.h"
 
 enum {
-    VERSION = 1,
+    VERSION = 2,
     HEADER = 60,
     MAX_PAYLOAD = 40 + GZIP_WINDOW + 1024, /* a window packs to no more */
     REC_POINT = 1,
     REC_ZEROS = 2,
-    REC_END = 3
+    REC_END = 3,
+    REC_SUMS = 4,
+    MAX_SUMS = 1024 /* in a record */
 };
 
 static bool write_all(int fd, const uint8_t *p, size_t n)
@@ -65,13 +71,13 @@ static bool write_record(int fd, uint32_t type, const uint8_t *fixed, size_t n,
     return is_good;
 }
 
-bool gzip_file_point(int fd, const struct gzip_point *p, uint32_t prev_crc)
+bool gzip_file_point(int fd, const struct gzip_point *p)
 {
     uint8_t fixed[32];
     plt_put_le64(fixed, p->out);
     plt_put_le64(fixed + 8, p->in_bits);
     plt_put_le32(fixed + 16, p->flags);
-    plt_put_le32(fixed + 20, prev_crc);
+    plt_put_le32(fixed + 20, p->block_crc);
     plt_put_le32(fixed + 24, p->member_crc);
     plt_put_le32(fixed + 28, p->member_len);
     return write_record(fd, REC_POINT, fixed, sizeof(fixed), p->window,
@@ -86,14 +92,28 @@ bool gzip_file_run(int fd, uint64_t off, uint64_t len)
     return write_record(fd, REC_ZEROS, fixed, sizeof(fixed), NULL, 0);
 }
 
-bool gzip_file_end(int fd, uint64_t size, uint64_t members, bool has_garbage,
-                   uint32_t last_crc)
+bool gzip_file_crcs(int fd, const uint32_t *crcs, size_t n)
 {
-    uint8_t fixed[24];
+    uint8_t fixed[4 * MAX_SUMS];
+    bool is_good = true;
+
+    while (n && is_good) {
+        const size_t now = n < MAX_SUMS ? n : MAX_SUMS;
+        for (size_t i = 0; i < now; i++)
+            plt_put_le32(fixed + 4 * i, crcs[i]);
+        is_good = write_record(fd, REC_SUMS, fixed, 4 * now, NULL, 0);
+        crcs += now;
+        n -= now;
+    }
+    return is_good;
+}
+
+bool gzip_file_end(int fd, uint64_t size, uint64_t members, bool has_garbage)
+{
+    uint8_t fixed[20];
     plt_put_le64(fixed, size);
     plt_put_le64(fixed + 8, members);
     plt_put_le32(fixed + 16, has_garbage);
-    plt_put_le32(fixed + 20, last_crc);
     return write_record(fd, REC_END, fixed, sizeof(fixed), NULL, 0);
 }
 
@@ -131,8 +151,8 @@ static bool take_point(struct gzip_image *gz, struct plt_cur *c,
 {
     struct gzip_point p = {.out = plt_cur_le64(c),
                            .in_bits = plt_cur_le64(c),
-                           .flags = plt_cur_le32(c)};
-    const uint32_t prev_crc = plt_cur_le32(c);
+                           .flags = plt_cur_le32(c),
+                           .block_crc = plt_cur_le32(c)};
     p.member_crc = plt_cur_le32(c);
     p.member_len = plt_cur_le32(c);
     p.window_len = (uint32_t)plt_cur_left(c);
@@ -141,8 +161,8 @@ static bool take_point(struct gzip_image *gz, struct plt_cur *c,
         gz->n_points ? &gz->points[gz->n_points - 1] : NULL;
     uint8_t scratch[GZIP_WINDOW];
 
-    if (c->bad || p.out > PLT_SIZE_MAX || p.in_bits / 8 >= child_size ||
-        p.flags > GZIP_AT_MEMBER ||
+    if (c->bad || p.out > PLT_SIZE_MAX || gz->n_crcs < p.out / GZIP_BLOCK ||
+        p.in_bits / 8 >= child_size || p.flags > GZIP_AT_MEMBER ||
         ((p.flags & GZIP_AT_MEMBER) && (p.window_len || p.in_bits % 8)))
         return false;
     if (last ? p.out <= last->out || p.in_bits <= last->in_bits
@@ -159,9 +179,16 @@ static bool take_point(struct gzip_image *gz, struct plt_cur *c,
         free(p.window);
         return false;
     }
-    if (gz->n_points > 1)
-        gz->points[gz->n_points - 2].crc = prev_crc;
     return true;
+}
+
+static bool take_sums(struct gzip_image *gz, struct plt_cur *c)
+{
+    bool is_good = plt_cur_left(c) % 4 == 0;
+
+    while (is_good && plt_cur_left(c))
+        is_good = gzip_crcs_add(gz, plt_cur_le32(c));
+    return is_good;
 }
 
 static bool take_run(struct gzip_image *gz, struct plt_cur *c)
@@ -179,35 +206,19 @@ static bool take_run(struct gzip_image *gz, struct plt_cur *c)
 static bool take_end(struct gzip_image *gz, struct plt_cur *c)
 {
     const uint64_t size = plt_cur_le64(c), members = plt_cur_le64(c);
-    const uint32_t flags = plt_cur_le32(c), crc = plt_cur_le32(c);
+    const uint32_t flags = plt_cur_le32(c);
     const struct gzip_zero_run *const last =
         gz->n_runs ? &gz->runs[gz->n_runs - 1] : NULL;
 
     if (c->bad || !gz->n_points || size > PLT_SIZE_MAX ||
         size < gz->points[gz->n_points - 1].out ||
-        (last && last->off + last->len > size))
+        (last && last->off + last->len > size) ||
+        gz->n_crcs != (size + GZIP_BLOCK - 1) / GZIP_BLOCK)
         return false;
-    gz->points[gz->n_points - 1].crc = crc;
     gz->out = size;
     gz->members = members;
     gz->has_garbage = flags & 1;
     return true;
-}
-
-/* Zero runs behind the last point are found again by the front. */
-static void trim_runs(struct gzip_image *gz)
-{
-    const uint64_t end = gz->n_points ? gz->points[gz->n_points - 1].out : 0;
-
-    while (gz->n_runs && gz->runs[gz->n_runs - 1].off >= end)
-        gz->n_runs--;
-    if (gz->n_runs) {
-        struct gzip_zero_run *const r = &gz->runs[gz->n_runs - 1];
-        if (r->off + r->len > end)
-            r->len = (end - r->off) / ZERO_UNIT * ZERO_UNIT;
-        if (!r->len)
-            gz->n_runs--;
-    }
 }
 
 bool gzip_file_load(struct gzip_image *gz, int fd, uint64_t child_size,
@@ -244,12 +255,14 @@ bool gzip_file_load(struct gzip_image *gz, int fd, uint64_t child_size,
             is_held = take_run(gz, &c);
         else if (type == REC_END)
             is_held = *is_whole = take_end(gz, &c);
+        else if (type == REC_SUMS)
+            is_held = take_sums(gz, &c);
         if (!is_held)
             break;
         good += (off_t)len + 12;
     }
     free(rec);
     if (!*is_whole)
-        trim_runs(gz);
+        gzip_points_trim(gz);
     return ftruncate(fd, good) == 0 && lseek(fd, good, SEEK_SET) == good;
 }

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The front's second half: what has been decoded is checked, given to the
+ * readers, and made into restart points.
+ *
+ * A point found by the decoder is not believed: the 32 KiB that follow it are
+ * decoded three times from there, with dictionaries that say of each output
+ * byte whether it came out of the window and from where (i & 255, i >> 8, and
+ * the complement of the first).  If what comes out is what the stream gave, the
+ * point is right, and the window's bytes that nobody asked for become zeros. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <libdeflate.h>
+#include <zlib.h>
+
+#include "gzip_front.h"
+
+enum {
+    LEAD = 64 << 20 /* twice the distance at which the decoder waits for its
+                       readers, so that no block of theirs is left out */
+};
+
+void gzip_finish_start(struct front *f, const struct gzip_point *p)
+{
+    struct finish *const n = &f->finish;
+
+    n->member_crc = p->member_crc;
+    n->member_len = p->member_len;
+    n->block_crc = p->block_crc;
+    n->runs_written = p->out / GZIP_BLOCK * GZIP_BLOCK;
+    n->sums_written = (size_t)(p->out / GZIP_BLOCK);
+    pthread_mutex_lock(&f->lock);
+    f->has_failed = false;
+    memset(f->is_slot_taken, 0, sizeof(f->is_slot_taken));
+    for (size_t i = 0; i < FRONT_TRIALS; i++)
+        f->trials[i].is_taken = false;
+    pthread_mutex_unlock(&f->lock);
+    for (unsigned i = 0; i < GZIP_WINDOW; i++) {
+        n->dicts[0][i] = (uint8_t)(i & 255);
+        n->dicts[1][i] = (uint8_t)(i >> 8);
+        n->dicts[2][i] = (uint8_t) ~(i & 255);
+    }
+}
+
+/* ---- Points ---- */
+
+/* Zero runs that the file does not have yet, up to `end`. */
+static void write_runs(struct front *f, uint64_t end)
+{
+    struct gzip_image *const gz = f->gz;
+    struct finish *const n = &f->finish;
+
+    while (gz->is_kept && n->runs_written < end) {
+        uint64_t next = 0;
+        pthread_mutex_lock(&gz->lock);
+        const uint64_t off = n->runs_written;
+        const uint64_t len = gzip_runs_at(gz, off, &next);
+        pthread_mutex_unlock(&gz->lock);
+        if (len) {
+            gz->is_kept = gzip_file_run(gz->state_fd, off, len);
+            n->runs_written = off + len;
+        } else if (next < end) {
+            n->runs_written = next;
+        } else {
+            break;
+        }
+    }
+}
+
+static void write_sums(struct front *f, size_t end)
+{
+    struct gzip_image *const gz = f->gz;
+    struct finish *const n = &f->finish;
+
+    /* The finisher alone adds to them. */
+    if (gz->is_kept && n->sums_written < end)
+        gz->is_kept = gzip_file_crcs(gz->state_fd, gz->crcs + n->sums_written,
+                                     end - n->sums_written);
+    n->sums_written = end;
+}
+
+/* Take the point into the index and the file. */
+static void keep_point(struct front *f, struct gzip_point *p)
+{
+    struct gzip_image *const gz = f->gz;
+
+    pthread_mutex_lock(&gz->lock);
+    const bool is_added = gzip_points_add(gz, p);
+    pthread_mutex_unlock(&gz->lock);
+    if (!is_added) {
+        free(p->window); /* no room: the span before just grows */
+        return;
+    }
+    write_runs(f, p->out / GZIP_BLOCK * GZIP_BLOCK);
+    write_sums(f, (size_t)(p->out / GZIP_BLOCK));
+    if (gz->is_kept)
+        gz->is_kept = gzip_file_point(gz->state_fd, p);
+}
+
+/* Decode what follows the candidate from it, with one dictionary. */
+static bool try_restart(struct finish *n, const struct trial *t, unsigned which)
+{
+    struct inflate_state *const s = &n->state;
+    const unsigned skip = (unsigned)(t->point.in_bits % 8);
+
+    isal_inflate_init(s);
+    if (isal_inflate_set_dict(s, n->dicts[which], GZIP_WINDOW) !=
+            ISAL_DECOMP_OK ||
+        !t->in_len)
+        return false;
+    union {
+        const uint8_t *in;
+        uint8_t *isal; /* its pointer is not const; it does not write */
+    } u = {.in = t->in};
+    s->read_in = (uint64_t)t->in[0] >> skip;
+    s->read_in_length = (int32_t)(8 - skip);
+    s->next_in = u.isal + 1;
+    s->avail_in = (uint32_t)t->in_len - 1;
+    s->next_out = n->trial_out[which];
+    s->avail_out = (uint32_t)t->out_len;
+    return isal_inflate(s) >= ISAL_DECOMP_OK && s->avail_out == 0;
+}
+
+/* The candidate's trial; it becomes a point, or is forgotten. */
+static void settle(struct front *f, struct trial *t)
+{
+    struct finish *const n = &f->finish;
+    uint8_t used[GZIP_WINDOW] = {0};
+    bool is_any = false;
+
+    if (!t->out_len || !try_restart(n, t, 0) || !try_restart(n, t, 1) ||
+        !try_restart(n, t, 2))
+        return;
+    for (size_t i = 0; i < t->out_len; i++) {
+        const uint8_t low = n->trial_out[0][i];
+        if (low == n->trial_out[2][i]) {
+            if (low != t->out[i])
+                return;
+            continue;
+        }
+        const size_t at = (size_t)low | (size_t)n->trial_out[1][i] << 8;
+        if (at >= GZIP_WINDOW || t->window[at] != t->out[i])
+            return;
+        used[at] = 1;
+        is_any = true;
+    }
+    if (is_any) {
+        for (size_t i = 0; i < GZIP_WINDOW; i++) {
+            if (!used[i])
+                t->window[i] = 0;
+        }
+        t->point.window = gzip_window_pack(t->window, &t->point.window_len);
+        if (!t->point.window)
+            return;
+    }
+    keep_point(f, &t->point);
+}
+
+/* ---- Marks ---- */
+
+static void begin_member(struct front *f, const struct mark *m, uint64_t out)
+{
+    struct gzip_image *const gz = f->gz;
+    struct finish *const n = &f->finish;
+
+    n->member_crc = n->member_len = 0;
+    pthread_mutex_lock(&gz->lock);
+    gz->members++;
+    const bool is_new = !gz->n_points || gz->points[gz->n_points - 1].out < out;
+    pthread_mutex_unlock(&gz->lock);
+    if (m->is_point && is_new) {
+        struct gzip_point p = {.out = out,
+                               .in_bits = m->src * 8,
+                               .flags = GZIP_AT_MEMBER,
+                               .block_crc = n->block_crc};
+        keep_point(f, &p);
+    }
+}
+
+static bool end_member(struct front *f, const struct mark *m)
+{
+    struct finish *const n = &f->finish;
+
+    if (m->crc != n->member_crc || m->len != n->member_len)
+        return plt_fail_at(&f->finish_err, PLT_CORRUPT, m->src,
+                           "a member's %s is wrong",
+                           m->crc != n->member_crc ? "CRC-32" : "length") ==
+               PLT_OK;
+    n->member_crc = n->member_len = 0;
+    return true;
+}
+
+static bool take_mark(struct front *f, const struct mark *m, uint64_t out)
+{
+    struct finish *const n = &f->finish;
+    struct trial *const t = m->trial;
+
+    switch (m->kind) {
+    case MARK_MEMBER:
+        begin_member(f, m, out);
+        return true;
+    case MARK_TRAILER:
+        return end_member(f, m);
+    case MARK_POINT:
+        t->point.member_crc = n->member_crc;
+        t->point.member_len = n->member_len;
+        t->point.block_crc = n->block_crc;
+        return true;
+    case MARK_TRIAL:
+    default:
+        settle(f, t);
+        pthread_mutex_lock(&f->lock);
+        t->is_taken = false;
+        pthread_mutex_unlock(&f->lock);
+        return true;
+    }
+}
+
+/* ---- Blocks ---- */
+
+static bool all_zero(const uint8_t *p, size_t n)
+{
+    return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
+}
+
+static void cache_block(struct front *f, struct plt_io *io, uint64_t off,
+                        const uint8_t *data, size_t len)
+{
+    struct plt_host *const host = f->gz->host;
+    struct plt_block *block;
+    struct plt_error ignored;
+    const enum plt_claim claim =
+        host->block_claim(host, off / GZIP_BLOCK, len, false, &block);
+
+    if (claim == PLT_CLAIM_FILL) {
+        memcpy(block->data, data, len);
+        host->block_commit(host, block);
+    }
+    if (claim == PLT_CLAIM_FILL || claim == PLT_CLAIM_HIT ||
+        (claim == PLT_CLAIM_PENDING &&
+         host->block_wait(host, block, io, &ignored) == PLT_OK))
+        host->block_release(host, block);
+}
+
+/* The block is full, or the stream has ended: give it to the readers. */
+static bool publish(struct front *f, const struct part *p, struct plt_io *io)
+{
+    struct gzip_image *const gz = f->gz;
+    const uint8_t *const data = f->slots[p->slot];
+    bool has_data = false, is_good = true;
+    bool zero[GZIP_BLOCK / ZERO_UNIT] = {false};
+
+    for (size_t at = 0; at < p->to; at += ZERO_UNIT) {
+        zero[at / ZERO_UNIT] = !p->is_headless && p->to - at >= ZERO_UNIT &&
+                               all_zero(data + at, ZERO_UNIT);
+        has_data = has_data || !zero[at / ZERO_UNIT];
+    }
+    pthread_mutex_lock(&gz->lock);
+    const bool is_wanted = p->block_off < gz->want + LEAD;
+    const bool is_new = p->block_off + p->to > gz->out;
+    pthread_mutex_unlock(&gz->lock);
+    if (has_data && !p->is_headless && is_wanted && is_new && p->to)
+        cache_block(f, io, p->block_off, data, p->to);
+    pthread_mutex_lock(&gz->lock);
+    for (size_t i = 0; is_new && i < sizeof(zero) / sizeof(zero[0]); i++) {
+        if (zero[i]) /* a run that finds no room is just data */
+            (void)gzip_runs_add(gz, p->block_off + i * ZERO_UNIT, ZERO_UNIT);
+    }
+    if (is_new && gz->n_crcs == p->block_off / GZIP_BLOCK)
+        is_good = gzip_crcs_add(gz, f->finish.block_crc);
+    if (is_new && is_good)
+        gz->out = p->block_off + p->to;
+    f->finish.block_crc = 0;
+    if (p->is_end && is_good) {
+        /* With the length, so that nobody sees a last block of unknown size. */
+        gz->has_garbage = gz->has_garbage || p->has_garbage;
+        gz->state = FRONT_DONE;
+    }
+    pthread_cond_broadcast(&gz->moved);
+    pthread_mutex_unlock(&gz->lock);
+    if (!is_good)
+        return plt_fail(&f->finish_err, PLT_NOMEM, "checksums") == PLT_OK;
+    return is_good;
+}
+
+/* The bytes are read once: two sums are made of one. */
+static void account(struct finish *n, const uint8_t *data, size_t len)
+{
+    const uint32_t crc = libdeflate_crc32(0, data, len);
+
+    if (!len)
+        return;
+    n->member_crc = (uint32_t)crc32_combine(n->member_crc, crc, (z_off_t)len);
+    n->block_crc = (uint32_t)crc32_combine(n->block_crc, crc, (z_off_t)len);
+    n->member_len += (uint32_t)len;
+}
+
+/* False: finish_err says what is wrong with the stream. */
+static bool finish_part(struct front *f, const struct part *p,
+                        struct plt_io *io)
+{
+    struct gzip_image *const gz = f->gz;
+    const uint8_t *const data = f->slots[p->slot];
+    size_t at = p->from;
+
+    for (size_t i = 0; i < p->n_marks; i++) {
+        const struct mark *const m = &p->marks[i];
+        account(&f->finish, data + at, m->at - at);
+        at = m->at;
+        if (!take_mark(f, m, p->block_off + at))
+            return false;
+    }
+    account(&f->finish, data + at, p->to - at);
+    if ((p->is_full || p->is_end) && !publish(f, p, io))
+        return false;
+    if (p->is_end && gz->is_kept) {
+        write_runs(f, gz->out);
+        write_sums(f, gz->n_crcs);
+        gz->is_kept =
+            gz->is_kept &&
+            gzip_file_end(gz->state_fd, gz->out, gz->members, gz->has_garbage);
+    }
+    return true;
+}
+
+void gzip_finish_run(void *cookie, struct plt_io *io)
+{
+    struct front *const f = (struct front *)cookie;
+
+    pthread_mutex_lock(&f->lock);
+    while (!f->is_over) {
+        if (f->n_done == f->n_put) {
+            (void)pthread_cond_wait(&f->moved, &f->lock);
+            continue;
+        }
+        const struct part *const p = &f->parts[f->n_done % FRONT_PARTS];
+        const bool has_failed = f->has_failed;
+        pthread_mutex_unlock(&f->lock);
+        const bool is_good = has_failed || finish_part(f, p, io);
+        pthread_mutex_lock(&f->lock);
+        f->has_failed = f->has_failed || !is_good;
+        if (p->is_full)
+            f->is_slot_taken[p->slot] = false;
+        f->n_done++;
+        pthread_cond_broadcast(&f->moved);
+    }
+    pthread_mutex_unlock(&f->lock);
+}
