@@ -105,6 +105,8 @@ enum MHD_Result answer_problem(struct request *r, unsigned status,
         return MHD_NO;
     if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
         (void)MHD_add_response_header(response, "Allow", r->route->methods);
+    if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
+        (void)MHD_add_response_header(response, "Retry-After", "1");
     if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE) {
         char value[48];
         (void)snprintf(value, sizeof(value), "bytes */%llu",

@@ -41,7 +41,7 @@ static enum plt_status take_ranges(struct request *r, const char *text)
         break;
     }
     if (n > 1) {
-        r->multi = multipart_new(spans, n, r->size, r->boundary);
+        r->multi = multipart_new(spans, n, r->size, request_boundary(r));
         if (!r->multi)
             st = plt_fail(&r->err, PLT_NOMEM, "ranges");
     }

@@ -6,8 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
+#include "util/check.h"
 #include "util/clock.h"
 
 /* How often a waiting worker looks whether the client is still there. */
@@ -28,7 +30,6 @@ struct request *request_new(struct server *server, const char *raw_uri)
     /* Unique in the process, and unlike between processes. */
     const uint64_t id = (n + server->id_seed) * UINT64_C(0x9e3779b97f4a7c15);
     (void)snprintf(r->id, sizeof(r->id), "%016llx", (unsigned long long)id);
-    (void)snprintf(r->boundary, sizeof(r->boundary), "%.16s", r->id);
     /* RFC 9112 3.2.2: the absolute form is for proxies, and must be taken. */
     if (strncmp(path, "http://", 7) == 0 || strncmp(path, "https://", 8) == 0) {
         path = strchr(strstr(path, "://") + 3, '/');
@@ -113,6 +114,20 @@ char *request_header(struct request *r, const char *name)
 }
 
 /* The client's own id, where it is one that may stand in a log line. */
+const char *request_boundary(struct request *r)
+{
+    uint64_t v = 0;
+
+    if (r->boundary[0])
+        return r->boundary;
+    /* Eight bytes come whole or not at all, and never fail once the kernel has
+     * started up (getrandom(2)). */
+    ASSERT(getrandom(&v, sizeof(v), 0) == sizeof(v));
+    (void)snprintf(r->boundary, sizeof(r->boundary), "%016llx",
+                   (unsigned long long)v);
+    return r->boundary;
+}
+
 static void take_id(struct request *r)
 {
     const char *const id = MHD_lookup_connection_value(
@@ -139,7 +154,7 @@ static void take_trace(struct request *r)
         strspn(t + 36, "0") == 16)
         return;
     (void)snprintf(r->traceparent, sizeof(r->traceparent), "%.36s%.16s%.3s", t,
-                   r->boundary, t + 52);
+                   request_boundary(r), t + 52);
 }
 
 void request_begin(struct request *r, struct MHD_Connection *connection,

@@ -40,7 +40,7 @@ struct request {
     struct server *server;
     struct MHD_Connection *connection;
     char id[REQUEST_ID];       /* the client's own, when it is well formed */
-    char boundary[17];         /* of several parts: ours alone */
+    char boundary[17];         /* request_boundary(); "": not yet made */
     char *path, *query;        /* raw; query NULL: none */
     const struct route *route; /* NULL: none */
     char method[16];
@@ -97,6 +97,9 @@ void request_unref(struct request *request);
 /* The value of a header field, fields of one name joined (RFC 9110 5.3); new,
  * NULL: none. */
 char *request_header(struct request *request, const char *name);
+/* 16 hexadecimal digits that nobody can guess, the same for this request: no
+ * image can hold the boundary of its own parts. */
+const char *request_boundary(struct request *request);
 /* Copy method, headers and client of the connection. */
 void request_begin(struct request *request, struct MHD_Connection *connection,
                    const char *method);

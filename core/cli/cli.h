@@ -86,6 +86,8 @@ int gateway_json(const struct options *o, const char *kind, const char *spec,
 /* The same, any bytes: new (free) in *data. */
 int gateway_bytes(const struct options *o, const char *kind, const char *spec,
                   const char *query, char **data, size_t *len);
+/* With -f: 0 when the disk there is of that format. */
+int gateway_check_format(const struct options *o, const char *spec);
 /* GET gateway/v1/checksum/SPEC, with its progress as it comes; as
  * gateway_json. */
 int gateway_checksum(const struct options *o, const char *spec,

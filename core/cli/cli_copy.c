@@ -242,8 +242,11 @@ int cmd_compare(const struct command_run *run)
     const bool is_longer = target_size(&a) >= target_size(&b);
     int code;
     if (run->o->is_strict && target_size(&a) != target_size(&b)) {
-        (void)puts("Strict mode: Image size mismatch!");
         code = EXIT_DIFFERENT;
+        if (!run->o->is_json)
+            (void)puts("Strict mode: Image size mismatch!");
+        else if (cli_print_json(json_pack("{s:b}", "identical", 0)))
+            code = EXIT_NOT_COMPARED;
     } else {
         if (target_size(&a) != target_size(&b) && !run->o->is_json)
             (void)fprintf(stderr, "platter: Warning: Image size mismatch!\n");

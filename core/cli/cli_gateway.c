@@ -239,6 +239,18 @@ int gateway_bytes(const struct options *o, const char *kind, const char *spec,
     return 0;
 }
 
+int gateway_check_format(const struct options *o, const char *spec)
+{
+    json_t *info = NULL;
+    int code = o->format ? gateway_json(o, "info", spec, NULL, &info) : 0;
+
+    if (!code && o->format && strcmp(o->format, cli_text(info, "format")) != 0)
+        code = cli_complain("%s: it is %s, not %s", spec,
+                            cli_text(info, "format"), o->format);
+    json_decref(info);
+    return code;
+}
+
 int gateway_checksum(const struct options *o, const char *spec,
                      const char *query, const char *what, json_t **out)
 {

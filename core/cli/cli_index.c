@@ -166,7 +166,9 @@ int cmd_index(const struct command_run *run)
 
     if (o->gateway)
         return of_gateway(run);
-    int code = cli_open(run->images, run->args[0], o, 0, &image);
+    /* The index is that of a layer below: no member has to be chosen. */
+    int code = cli_open(run->images, run->args[0], o,
+                        o->selectors.member ? 0 : IMAGE_LIST, &image);
     if (code)
         return code;
     if (o->import_file)

@@ -294,7 +294,9 @@ static int take_option(struct options *o, int c, char *value)
         o->has_length = true;
         return take_size(value, &o->length, "bad --length");
     case OPT_CACHE:
-        return take_size(value, &o->cache, "bad --cache-size");
+        if (!plt_parse_bytes(value, &o->cache) || o->cache < 1 << 20)
+            return cli_usage("--cache-size is 1M or more");
+        return -1;
     case OPT_BLOCK_SIZE:
         return take_size(value, &o->block_size, "bad --block-size");
     case OPT_SIZE:
@@ -355,9 +357,13 @@ static int run_command(const struct command *c, struct options *o, char **args)
 
     if (images_new(&config, &run.images, &err) != PLT_OK)
         return cli_failed("start", &err);
-    const int code = add_secrets(run.images, o, &err) == PLT_OK
-                         ? c->run(&run)
-                         : cli_failed("secrets", &err);
+    int code = 0;
+    if (add_secrets(run.images, o, &err) != PLT_OK)
+        code = cli_failed("secrets", &err);
+    if (!code && o->gateway && c->n_args == 1)
+        code = gateway_check_format(o, args[0]);
+    if (!code)
+        code = c->run(&run);
     images_free(run.images);
     return code;
 }
@@ -379,6 +385,10 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     const char *const name = argv[optind++];
+    if (strcmp(name, "help") == 0) {
+        (void)fputs(usage_text, stdout);
+        return 0;
+    }
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         if (strcmp(commands[i].name, name) == 0)
             command = &commands[i];
@@ -387,6 +397,11 @@ int main(int argc, char **argv)
         return cli_complain("mirror is not there yet");
     if (!command)
         return cli_usage("unknown command");
+    if (o.is_vm_state && command->run != cmd_read)
+        return cli_usage("--vmstate is of read");
+    if (o.is_vm_state && (o.gateway || !o.selectors.snapshot))
+        return cli_usage(o.gateway ? "a gateway serves no VM states"
+                                   : "--vmstate needs --snapshot");
     if (argc - optind != command->n_args)
         return cli_usage(command->needs);
     /* A driver that was refused is no news to `info`, but is here. */

@@ -144,8 +144,11 @@ void cli_size_text(uint64_t bytes, char out[32])
         value /= 1024;
         u++;
     }
-    (void)snprintf(out, 32, value < 10 && u ? "%.2f %s" : "%.3g %s", value,
-                   units[u]);
+    (void)snprintf(out, 32,
+                   value < 10 && u    ? "%.2f %s"
+                   : value < 100 && u ? "%.1f %s"
+                                      : "%.0f %s",
+                   value, units[u]);
 }
 
 json_int_t cli_number(json_t *row, const char *key)

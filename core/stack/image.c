@@ -348,18 +348,41 @@ static bool has_moved(struct images *images, const struct image *image)
     return !is_same;
 }
 
+/* What a registered name stands for, as one text; NULL: it is none. */
+static char *registered(struct images *images, const struct image *image)
+{
+    struct reference r;
+
+    if (!catalogue_get(images->catalogue, image->name, &r))
+        return NULL;
+    char *const key = reference_key(&r);
+    reference_release(&r);
+    return key;
+}
+
 void images_replace_names(struct images *images, struct images *other)
 {
+    lock_take(&images->lock);
+    const size_t n = images->n;
+    char **const was = calloc(n + 1, sizeof(*was));
+    for (size_t i = 0; i < n && was; i++)
+        was[i] = registered(images, images->table[i]);
     policy_replace(images->policy, other->policy);
     secrets_replace(images->secrets, other->secrets);
     catalogue_replace(images->catalogue, other->catalogue);
-    lock_take(&images->lock);
-    for (size_t i = images->n; i-- > 0;) {
-        if (i < images->n && images->table[i]->state == OPEN &&
-            has_moved(images, images->table[i]))
-            unlist_locked(images, images->table[i]);
+    /* From the end: what is taken out is replaced by the last one. */
+    for (size_t i = n; i-- > 0;) {
+        struct image *const image = images->table[i];
+        char *const now = registered(images, image);
+        const bool is_same =
+            was && (was[i] ? now && strcmp(was[i], now) == 0 : !now);
+        if (image->state != FAILED && (!is_same || has_moved(images, image)))
+            unlist_locked(images, image);
+        free(now);
+        free(was ? was[i] : NULL);
     }
     lock_give(&images->lock);
+    free(was);
 }
 
 enum plt_status images_add_secret(struct images *images, const char *name,

@@ -83,7 +83,8 @@ json_t *images_plugins_json(struct images *images);
  * those that are open besides.  Rows: "name", "state" ("idle", "opening",
  * "open"), of registered ones "source", selectors, "labels", "registered",
  * "created"; of open ones "virtual-size", "format", "etag", "readers",
- * "cached-bytes", and the selectors as the client gave them ("query").  new. */
+ * "cached-bytes", and each selector that the client gave under its own name.
+ * new. */
 json_t *images_json(struct images *images);
 json_t *images_registered_json(struct images *images); /* image_list.c's */
 /* Its stack is there: what is asked of it below may be asked. */

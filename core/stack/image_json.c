@@ -70,8 +70,13 @@ enum plt_status image_members(struct image *image, struct plt_io *io,
 
     while (node && node->driver->kind != PLT_KIND_ARCHIVE)
         node = node->below;
-    if (!node)
-        return plt_fail(err, PLT_NOT_FOUND, "no archive: it has no members");
+    if (!node) {
+        const enum plt_status st =
+            plt_fail(err, PLT_NOT_FOUND, "no archive: it has no members");
+        (void)snprintf(err->layer, sizeof(err->layer), "%s",
+                       stack_top(image_stack(image))->driver->name);
+        return st;
+    }
     json_t *const rows = json_array();
     if (!rows)
         return plt_fail(err, PLT_NOMEM, "a list");
@@ -295,8 +300,12 @@ enum plt_status image_check_json(struct image *image, struct plt_io *io,
     for (struct node *n = top; n && st == PLT_OK; n = n->below) {
         if (!n->driver->check)
             continue;
-        is_checked = true;
         st = node_check(n, io, &c, err);
+        /* An archive may have nothing to compare its files with. */
+        if (st == PLT_UNSUPPORTED && n->driver->kind != PLT_KIND_FORMAT)
+            st = PLT_OK;
+        else
+            is_checked = true;
     }
     if (!is_checked)
         st = node_check(top, io, &c, err); /* says that there is none */

@@ -605,9 +605,6 @@ enum plt_status stack_open(const struct stack_request *request,
         st = plt_fail(err, PLT_INVALID, "snapshot= but the image has none");
     if (st == PLT_OK && stack->partition && !stack->is_list)
         st = open_partition(stack, io, err);
-    if (st == PLT_OK && stack->is_list &&
-        stack->top->driver->kind != PLT_KIND_ARCHIVE)
-        st = plt_fail(err, PLT_NOT_FOUND, "no archive: it has no members");
     if (st != PLT_OK) {
         stack_close(stack);
         return st;

@@ -163,13 +163,19 @@ enum plt_status tar_check(void *image, struct plt_io *io,
     (void)pthread_mutex_lock(&list->lock);
     enum plt_status st = tar_walk_all(list, io, err);
     (void)pthread_mutex_unlock(&list->lock);
+    size_t n_manifests = 0;
     /* The walk is at its end: the list does not move any more. */
     for (size_t i = 0; i < list->n_members && st == PLT_OK; i++) {
         const struct tar_member *const m = &list->members[i];
         const size_t n = strlen(m->name);
         if (n > 3 && strcmp(m->name + n - 3, ".mf") == 0 &&
-            m->form == TAR_DENSE)
+            m->form == TAR_DENSE) {
+            n_manifests++;
             st = check_manifest(list, io, m, check, err);
+        }
     }
+    if (st == PLT_OK && !n_manifests)
+        st = plt_fail(err, PLT_UNSUPPORTED,
+                      "no manifest to compare the files with");
     return st;
 }

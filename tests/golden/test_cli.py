@@ -301,9 +301,17 @@ def errors():
         assert r.returncode == 3 and b"--member 'a.raw'" in r.stderr and b"--member 'b.raw'" in r.stderr, r
     r = platter("info", www + "/d.raw", "-f", "qcow2", check=False)
     assert r.returncode == 1 and b"it is raw, not qcow2" in r.stderr
+    for command in ("info", "map", "check", "read", "checksum"):
+        r = platter(command, "lab/d.raw", *G, "-f", "qcow2", check=False)
+        assert r.returncode == 1 and b"it is raw, not qcow2" in r.stderr, (command, r)
+    assert platter("help").stdout == platter("--help").stdout
+    sh(f"gzip -c {www}/d.raw > {www}/plain.gz")
+    for name in ("two.tar.gz", "plain.gz"):
+        assert platter("index", f"{www}/{name}").returncode == 0, name
     assert platter("info", www + "/d.qcow2", "-f", "qcow2").returncode == 0
     for args in ([], ["frobnicate"], ["info"], ["compare", "a"], ["info", "a", "b"], ["info", "--nope", "a"],
-                 ["read", "--offset", "x", "a"], ["bench", "--threads", "0", "a"]):
+                 ["read", "--offset", "x", "a"], ["read", "--vmstate", "a"], ["info", "--vmstate", "a"],
+                 ["read", "--vmstate", "--snapshot", "1", "lab/a", *G], ["info", "--cache-size", "1", "a"], ["bench", "--threads", "0", "a"]):
         assert platter(*args, check=False).returncode == 2, args
     r = platter("info", "lab/d.raw", "--gateway", f"http://127.0.0.1:{free_port()}", check=False)
     assert r.returncode == 1 and b"does not answer" in r.stderr

@@ -501,8 +501,35 @@ def reload():
     assert ask("/disk/new/e.raw", {"Range": "bytes=5-9"}) == (206, odd[5:10])
     hup(one, "event=reloaded")
     assert ask("/disk/new/e.raw")[0] == 404 and ask("/disk/a", {"Range": "bytes=0-9"}) == (206, data[:10])
+    # Only a selector changes: the name means another disk all the same.
+    tar = other + "/two.tar"
+    open(other + "/x.raw", "wb").write(b"x" * 65536)
+    open(other + "/y.raw", "wb").write(b"y" * 65536)
+    sh(f"tar -C {other} -cf {tar} x.raw y.raw")
+    for name in ("x", "y", "x"):
+        hup({**two, "images": {"g": {"source": "new/two.tar", "member": name + ".raw"}}}, "event=reloaded")
+        assert ask("/disk/g")[1] == name.encode() * 65536, name
     assert c.sock is sock  # one connection all the time
     c.close()
+
+
+@case("the boundary of parts cannot be known from a request's id")
+def boundary():
+    seen = set()
+    for i in range(20):
+        r = server.get(U, {"Range": "bytes=0-9,5000-5009"})
+        b = r.getheader("Content-Type").split("boundary=")[1]
+        assert r.getheader("X-Request-Id") not in b
+        seen.add(b)
+    assert len(seen) == 20
+
+
+@case("what has nothing to be checked is not called good; an answer that is no archive says so")
+def nothing_to_check():
+    for name in ("d.raw", "d.tar.gz"):
+        doc = problem(server.get("/v1/check/lab/" + name), 501, "unsupported")
+    doc = problem(server.get("/v1/members/lab/d.raw"), 404, "not-found")
+    assert "no archive" in doc["detail"], doc
 
 
 main()
