@@ -42,5 +42,5 @@ function take_row(line,    n, i, cells) {
 in_fence { print; next }
 /^\|/ { take_row($0); next }
 row { row = 0 }
-is_deep && /^##/ { sub(/^#/, "") }
+is_deep && /^## / { sub(/^#/, "") } # go-md2man: one and two # are sections, more are parts
 { print }
