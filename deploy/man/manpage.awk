@@ -29,7 +29,7 @@ function take_row(line,    n, i, cells) {
 }
 
 /^<!--.*-->$/ { next }
-/^(% |# )[a-z.-]+\([0-9]\)$/ && !has_title {
+/^(% |# )[a-z0-9.-]+\([0-9]\)$/ && !has_title {
     is_deep = /^#/
     match($2, /\(/)
     name = substr($2, 1, RSTART - 1)
