@@ -3,13 +3,25 @@
 # title line, headings one level up, and tables as lists of definitions, since a
 # terminal has no room for columns of sentences.
 #   awk -v version=0.1.0 -f manpage.awk platter.1.md | go-md2man
-function flush_row(cells, n,    i, text) {
+function flush_row(cells, n,    i, text, more) {
     text = toupper(substr(cells[n], 1, 1)) substr(cells[n], 2)
-    sub(/[^.:!?]$/, "&.", text)
     for (i = 2; i < n; i++)
         if (cells[i] != "")
-            text = text " " heads[i] ": " cells[i] "."
-    printf "%s\n:   %s\n\n", cells[1], text
+            more = more " " heads[i] ": " cells[i] "."
+    # A value alone is no sentence.
+    if (text ~ (more == "" ? "[A-Za-z)]$" : "[^.:!?]$"))
+        text = text "."
+    printf "%s\n:   %s%s\n\n", cells[1], text, more
+}
+
+# A link leads nowhere on paper.
+function plain(line,    text) {
+    while (match(line, /\[[^]]*\]\([^)]*\)/)) {
+        text = substr(line, RSTART + 1, RLENGTH - 1)
+        sub(/\]\(.*/, "", text)
+        line = substr(line, 1, RSTART - 1) text substr(line, RSTART + RLENGTH)
+    }
+    return line
 }
 
 function take_row(line,    n, i, cells) {
@@ -40,6 +52,8 @@ function take_row(line,    n, i, cells) {
 }
 /^```/ { in_fence = !in_fence; print; next }
 in_fence { print; next }
+/^    / { print; next }
+{ $0 = plain($0) }
 /^\|/ { take_row($0); next }
 row { row = 0 }
 is_deep && /^## / { sub(/^#/, "") } # go-md2man: one and two # are sections, more are parts
