@@ -73,8 +73,8 @@ enum plt_status image_members(struct image *image, struct plt_io *io,
     if (!node) {
         const enum plt_status st =
             plt_fail(err, PLT_NOT_FOUND, "no archive: it has no members");
-        (void)snprintf(err->layer, sizeof(err->layer), "%s",
-                       stack_top(image_stack(image))->driver->name);
+        /* No driver's fault; without a name it would say no more than 404. */
+        (void)snprintf(err->layer, sizeof(err->layer), "stack");
         return st;
     }
     json_t *const rows = json_array();
