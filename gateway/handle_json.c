@@ -28,9 +28,8 @@ static enum plt_status take_number(const struct request *r, const char *name,
     if (is_bad || (text && !plt_parse_bytes(text, out)))
         is_bad = true;
     free(text);
-    return is_bad
-               ? plt_fail(err, PLT_INVALID, "%s is not a number of bytes", name)
-               : PLT_OK;
+    return is_bad ? plt_fail(err, PLT_INVALID, "%s is not a number", name)
+                  : PLT_OK;
 }
 
 /* One of several words; *at: which.  Not given: 0. */

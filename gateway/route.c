@@ -13,6 +13,7 @@ static const char *const of_extents[] = {"start", "length", "context", "format",
                                          NULL};
 static const char *const of_checksum[] = {"algorithm", "block_size", NULL};
 static const char *const of_index[] = {"format", NULL};
+static const char *const of_nothing[] = {NULL};
 
 static const struct route routes[] = {
     {"/disk/", "disk", KIND_DISK, true, NULL, NULL, read_only, handle_disk},
@@ -37,7 +38,7 @@ static const struct route routes[] = {
      handle_origins},
     {"/v1/images", "images", KIND_PLAIN, false, NULL, of_list,
      "GET, HEAD, OPTIONS, POST", handle_images},
-    {"/v1/images/", "image", KIND_PLAIN, true, NULL, NULL,
+    {"/v1/images/", "image", KIND_PLAIN, true, NULL, of_nothing,
      "GET, HEAD, OPTIONS, DELETE", handle_image},
     {"/openapi.json", "openapi", KIND_PLAIN, false, NULL, NULL, read_only,
      handle_openapi},
@@ -146,14 +147,17 @@ enum MHD_Result route_dispatch(struct request *r, bool is_first)
     if (!is_in(route->methods, r->method))
         return answer_problem(r, MHD_HTTP_METHOD_NOT_ALLOWED,
                               "method not allowed", route->methods);
-    if (is_first && route->kind != KIND_PLAIN) {
-        if (atomic_load(&r->server->is_draining))
-            return answer_problem(r, MHD_HTTP_SERVICE_UNAVAILABLE,
-                                  "shutting down", "ask another server");
-        const enum plt_status st = parse_reference(r);
-        r->err.status = st;
-        if (st != PLT_OK)
-            return answer_error(r, &r->err);
-    }
-    return route->handle(r);
+    if (!is_first)
+        return route->handle(r);
+    if (route->kind != KIND_PLAIN && atomic_load(&r->server->is_draining))
+        return answer_problem(r, MHD_HTTP_SERVICE_UNAVAILABLE, "shutting down",
+                              "ask another server");
+    enum plt_status st = PLT_OK;
+    if (route->also)
+        st = reference_check_query(r->query, route->also,
+                                   route->kind == KIND_PLAIN, &r->err);
+    if (st == PLT_OK && route->kind != KIND_PLAIN)
+        st = parse_reference(r);
+    r->err.status = st;
+    return st == PLT_OK ? route->handle(r) : answer_error(r, &r->err);
 }

@@ -22,10 +22,12 @@ struct route {
     const char *path;  /* with `has_rest`, a prefix with its slash */
     const char *label; /* in metrics */
     enum request_kind kind;
-    bool has_rest;           /* a reference or a name follows */
-    const char *layers;      /* selector that the path implies, or NULL */
-    const char *const *also; /* query names that are not selectors */
-    const char *methods;     /* the Allow field */
+    bool has_rest;      /* a reference or a name follows */
+    const char *layers; /* selector that the path implies, or NULL */
+    /* Query names that are not selectors.  NULL: none, and of what is not
+     * about an image the query is not looked at */
+    const char *const *also;
+    const char *methods; /* the Allow field */
     enum MHD_Result (*handle)(struct request *);
 };
 

@@ -87,6 +87,11 @@ static enum plt_status decode(char *out, size_t cap, const char *s, size_t len,
     return PLT_OK;
 }
 
+static bool is_name(const char *name, const char *s, size_t len)
+{
+    return strlen(name) == len && memcmp(name, s, len) == 0;
+}
+
 static char **selector_slot(struct reference *r, const char *name, size_t len)
 {
     const struct {
@@ -99,11 +104,17 @@ static char **selector_slot(struct reference *r, const char *name, size_t len)
                  {"layers", &r->layers}};
 
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-        if (strlen(table[i].name) == len &&
-            memcmp(table[i].name, name, len) == 0)
+        if (is_name(table[i].name, name, len))
             return table[i].slot;
     }
     return NULL;
+}
+
+static enum plt_status fail_unknown(const char *s, size_t len,
+                                    struct plt_error *err)
+{
+    return plt_fail(err, PLT_INVALID, "unknown parameter %.*s",
+                    (int)(len < 32 ? len : 32), s);
 }
 
 /* One "name=value" of length len, still encoded. */
@@ -115,13 +126,12 @@ static enum plt_status take_selector(struct reference *r, const char *s,
     const size_t name_len = eq ? (size_t)(eq - s) : len;
 
     for (; other && *other; other++) {
-        if (strlen(*other) == name_len && memcmp(*other, s, name_len) == 0)
-            return PLT_OK;
+        if (is_name(*other, s, name_len))
+            return PLT_OK; /* reference_check_query() looks at it */
     }
     char **const slot = selector_slot(r, s, name_len);
     if (!slot || !eq)
-        return plt_fail(err, PLT_INVALID, "unknown parameter %.*s",
-                        (int)(name_len < 32 ? name_len : 32), s);
+        return fail_unknown(s, name_len, err);
     if (*slot)
         return plt_fail(err, PLT_INVALID, "parameter %.*s given twice",
                         (int)name_len, s);
@@ -227,6 +237,32 @@ enum plt_status reference_parse(struct reference *out, const char *raw_path,
     if (st != PLT_OK)
         reference_release(out);
     return st;
+}
+
+enum plt_status reference_check_query(const char *raw_query,
+                                      const char *const *names, bool is_all,
+                                      struct plt_error *err)
+{
+    uint32_t seen = 0;
+
+    for (const char *q = raw_query; q && *q;) {
+        const size_t len = strcspn(q, "&"), name_len = strcspn(q, "=&");
+        unsigned i = 0;
+        while (names[i] && !is_name(names[i], q, name_len))
+            i++;
+        const bool is_known = names[i] && i < 32;
+        if (is_all && len && !is_known)
+            return fail_unknown(q, name_len, err);
+        if (is_known && name_len == len)
+            return plt_fail(err, PLT_INVALID, "parameter %s has no value",
+                            names[i]);
+        if (is_known && seen >> i & 1)
+            return plt_fail(err, PLT_INVALID, "parameter %s given twice",
+                            names[i]);
+        seen |= is_known ? UINT32_C(1) << i : 0;
+        q += len + (q[len] == '&');
+    }
+    return PLT_OK;
 }
 
 void reference_release(struct reference *reference)

@@ -36,6 +36,12 @@ PLT_MUST_USE enum plt_status reference_parse(struct reference *out,
                                              const char *raw_query,
                                              const char *const *other_names,
                                              struct plt_error *err);
+/* The query names of `names` (NULL-ended, at most 32) have a value and stand at
+ * most once, or INVALID; with is_all no others stand there. */
+PLT_MUST_USE enum plt_status reference_check_query(const char *raw_query,
+                                                   const char *const *names,
+                                                   bool is_all,
+                                                   struct plt_error *err);
 void reference_release(struct reference *reference);
 /* A selector by its name, its value as it is (not encoded); INVALID as in a
  * query. */

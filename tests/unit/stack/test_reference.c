@@ -136,3 +136,31 @@ Test(reference, query_value_is_decoded)
     cr_assert_null(reference_query("start=%zz", "start", &bad));
     cr_assert(bad);
 }
+
+Test(reference, other_parameters_have_a_value_and_stand_once)
+{
+    static const char *const names[] = {"start", "format", NULL};
+    const struct {
+        const char *query;
+        bool is_all;
+        enum plt_status status;
+    } rows[] = {{NULL, true, PLT_OK},
+                {"", true, PLT_OK},
+                {"start=1&format=x", true, PLT_OK},
+                {"&start=1&", true, PLT_OK},
+                {"start=", true, PLT_OK},
+                {"start", false, PLT_INVALID},
+                {"start=1&start=2", false, PLT_INVALID},
+                {"format=a&start=1&format=a", false, PLT_INVALID},
+                {"member=x&start=1", false, PLT_OK},
+                {"member=x&start=1", true, PLT_INVALID},
+                {"starts=1", false, PLT_OK},
+                {"starts=1", true, PLT_INVALID}};
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct plt_error err = {0};
+        cr_assert_eq(
+            reference_check_query(rows[i].query, names, rows[i].is_all, &err),
+            rows[i].status, "%s", rows[i].query);
+    }
+}
