@@ -120,8 +120,12 @@ static enum plt_status parse_reference(struct request *r)
         reference_parse(&r->reference, r->path + strlen(route->path), r->query,
                         route->also, &r->err);
 
-    if (st == PLT_OK && route->layers) {
-        free(r->reference.layers);
+    if (st == PLT_OK && route->layers &&
+        (r->reference.layers || r->reference.secret)) {
+        st = plt_fail(&r->err, PLT_INVALID,
+                      "layers= and secret= are for /disk: this is the file as "
+                      "it is");
+    } else if (st == PLT_OK && route->layers) {
         r->reference.layers = strdup(route->layers);
         if (!r->reference.layers)
             st = plt_fail(&r->err, PLT_NOMEM, "a reference");

@@ -457,7 +457,8 @@ static enum plt_status build(struct images *images,
 }
 
 /* A registered image's reference with the client's own selectors over it; a
- * copy (reference_release).  False: no memory. */
+ * copy (reference_release).  False: no memory.  Who asks for the file as it is
+ * does not mean what the registered one is inside of it. */
 static bool merge(struct images *images, const struct reference *asked,
                   struct reference *out)
 {
@@ -471,13 +472,14 @@ static bool merge(struct images *images, const struct reference *asked,
                  {asked->snapshot, &out->snapshot},
                  {asked->partition, &out->partition},
                  {asked->secret, &out->secret}};
+    const bool is_file = asked->layers && !asked->layers[0];
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         char *const copy = table[i].own ? strdup(table[i].own) : NULL;
-        if (!table[i].own)
+        if (!table[i].own && !is_file)
             continue;
         free(*table[i].slot);
         *table[i].slot = copy;
-        if (!copy) {
+        if (table[i].own && !copy) {
             reference_release(out);
             return false;
         }
