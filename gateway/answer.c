@@ -56,7 +56,7 @@ enum MHD_Result answer_json(struct request *r, unsigned status, json_t *value,
     }
     (void)MHD_add_response_header(response, "Content-Type", type);
     (void)MHD_add_response_header(response, "Cache-Control", "no-store");
-    if (r->link[0])
+    if (r->link)
         (void)MHD_add_response_header(response, "Link", r->link);
     if (r->location[0])
         (void)MHD_add_response_header(response, "Location", r->location);

@@ -192,6 +192,27 @@ static enum plt_status describe(struct request *r, struct plt_io *io)
     }
 }
 
+/* The next page's address: the one of this request with another offset. */
+static char *next_page(const struct request *r, uint64_t limit, size_t offset)
+{
+    const size_t cap = strlen(r->path) + (r->query ? strlen(r->query) : 0) + 96;
+    char *const link = malloc(cap);
+    size_t n = link ? (size_t)snprintf(link, cap, "<%s?", r->path) : 0;
+
+    for (const char *q = r->query; link && q && *q;) {
+        const size_t len = strcspn(q, "&");
+        if (len && strncmp(q, "offset=", 7) != 0 &&
+            strncmp(q, "limit=", 6) != 0)
+            n += (size_t)snprintf(link + n, cap - n, "%.*s&", (int)len, q);
+        q += len + (q[len] == '&');
+    }
+    if (link)
+        (void)snprintf(link + n, cap - n,
+                       "limit=%llu&offset=%zu>; rel=\"next\"",
+                       (unsigned long long)limit, offset);
+    return link;
+}
+
 /* Rows offset to offset+limit of the list, and where the next page is (RFC
  * 8288). */
 static enum plt_status cut_page(struct request *r)
@@ -213,22 +234,10 @@ static enum plt_status cut_page(struct request *r)
         (void)json_array_append(page, json_array_get(r->json, i));
     json_decref(r->json);
     r->json = page;
-    /* Selectors stay in the path as the client wrote it; those of the query are
-     * written again. */
-    char query[256] = "";
-    for (const char *q = r->query; q && *q;) {
-        const size_t len = strcspn(q, "&"), used = strlen(query);
-        if (strncmp(q, "offset=", 7) != 0 && strncmp(q, "limit=", 6) != 0 &&
-            used + len + 2 < sizeof(query))
-            (void)snprintf(query + used, sizeof(query) - used, "%.*s&",
-                           (int)len, q);
-        q += len + (q[len] == '&');
-    }
-    if (end < n && strlen(r->path) < 200)
-        (void)snprintf(r->link, sizeof(r->link),
-                       "<%s?%slimit=%llu&offset=%zu>; rel=\"next\"", r->path,
-                       query, (unsigned long long)limit, end);
-    return PLT_OK;
+    if (end == n)
+        return PLT_OK;
+    r->link = next_page(r, limit, end);
+    return r->link ? PLT_OK : plt_fail(&r->err, PLT_NOMEM, "a link");
 }
 
 static void json_job(void *cookie)

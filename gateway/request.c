@@ -60,6 +60,7 @@ void request_unref(struct request *r)
     free(r->piece);
     free(r->multi);
     free(r->body);
+    free(r->link);
     free(r->path);
     free(r->query);
     free(r->range);

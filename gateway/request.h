@@ -74,7 +74,7 @@ struct request {
     struct multipart *multi; /* several ranges; NULL: first to last; new */
     uint8_t *piece;          /* its first bytes; new */
     size_t piece_len;
-    char link[512];    /* of a page: where the next one is; "" */
+    char *link;        /* of a page: where the next one is; or NULL; new */
     char location[96]; /* of what was made; "" */
 
     atomic_bool is_gone; /* completed, or the client left */
