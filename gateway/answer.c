@@ -34,8 +34,10 @@ enum MHD_Result answer_text(struct request *r, unsigned status,
     } u = {.text = text};
     struct MHD_Response *const response = MHD_create_response_from_buffer(
         strlen(text), u.memory, MHD_RESPMEM_MUST_COPY);
-    if (response)
+    if (response) {
         (void)MHD_add_response_header(response, "Content-Type", type);
+        (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    }
     return answer_queue(r, status, response);
 }
 
@@ -125,7 +127,7 @@ static bool is_public(const struct plt_error *err)
     /* What is missing inside an image may be said; what a source misses is a
      * place. */
     if (st == PLT_NOT_FOUND)
-        return err->layer[0] && strcmp(err->layer, "file") != 0 &&
+        return strcmp(err->layer, "file") != 0 &&
                strcmp(err->layer, "curl") != 0;
     return st == PLT_CORRUPT || st == PLT_UNSUPPORTED || st == PLT_CHOICE ||
            st == PLT_INVALID || st == PLT_EXISTS;
@@ -152,7 +154,8 @@ static void add_choices(const struct request *r, json_t *doc)
     json_array_foreach(r->choices, i, row)
     {
         char href[12800];
-        (void)snprintf(href, sizeof(href), "%.8000s?member=", r->path);
+        (void)snprintf(href, sizeof(href), "%.4000s?%.4000s%smember=", r->path,
+                       r->query ? r->query : "", r->query ? "&" : "");
         encode(href, sizeof(href),
                json_string_value(json_object_get(row, "name")));
         (void)json_object_set_new(row, "href", json_string(href));

@@ -50,27 +50,58 @@ static void delete_job(void *cookie)
     request_resume(r);
 }
 
+/* The row of a registered image in the list; new, or NULL. */
+static json_t *row_of(struct images *images, const char *asked)
+{
+    json_t *const list = images_json(images);
+    json_t *row, *found = NULL;
+    size_t i;
+
+    json_array_foreach(list, i, row)
+    {
+        const char *const name =
+            json_string_value(json_object_get(row, "name"));
+        if (!found && json_object_get(row, "registered") && name &&
+            strcmp(name, asked) == 0)
+            found = json_incref(row);
+    }
+    json_decref(list);
+    return found;
+}
+
+/* What GET of its address says; what was asked, when it is gone already. */
 static enum MHD_Result answer_registered(struct request *r)
 {
-    json_t *const entry = r->json;
+    json_t *const asked = r->json;
+    const char *const name = json_string_value(json_object_get(asked, "name"));
+    json_t *row = row_of(r->server->images, name);
 
     r->json = NULL;
-    (void)snprintf(r->location, sizeof(r->location), "/v1/images/%.63s",
-                   json_string_value(json_object_get(entry, "name")));
-    return answer_json(r, r->status, entry, "application/json");
+    (void)snprintf(r->location, sizeof(r->location), "/v1/images/%.63s", name);
+    if (!row)
+        row = json_incref(asked);
+    json_decref(asked);
+    return answer_json(r, r->status, row, "application/json");
+}
+
+/* RFC 9110 8.3.1: the type alone, or with parameters. */
+static bool is_json(const char *content_type)
+{
+    static const char type[] = "application/json";
+    const size_t n = sizeof(type) - 1;
+
+    return content_type && strncasecmp(content_type, type, n) == 0 &&
+           (!content_type[n] || strchr("; \t", content_type[n]));
 }
 
 static enum MHD_Result post_image(struct request *r)
 {
-    static const char type[] = "application/json";
-
     if (r->is_ready)
         return r->err.status == PLT_OK ? answer_registered(r)
                                        : answer_error(r, &r->err);
     if (!r->is_loopback)
         return refuse(r);
-    if (!r->content_type ||
-        strncasecmp(r->content_type, type, sizeof(type) - 1) != 0)
+    if (!is_json(r->content_type))
         return answer_problem(r, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE,
                               "unsupported media type",
                               "an image is registered as application/json");
@@ -88,21 +119,10 @@ enum MHD_Result handle_images(struct request *r)
 /* GET of one: its row of the list. */
 static enum MHD_Result get_image(struct request *r)
 {
-    json_t *const list = images_json(r->server->images);
-    json_t *row, *found = NULL;
-    size_t i;
+    json_t *const row = row_of(r->server->images, name_of(r));
 
-    json_array_foreach(list, i, row)
-    {
-        const char *const name =
-            json_string_value(json_object_get(row, "name"));
-        if (!found && json_object_get(row, "registered") && name &&
-            strcmp(name, name_of(r)) == 0)
-            found = json_incref(row);
-    }
-    json_decref(list);
-    if (found)
-        return answer_json(r, MHD_HTTP_OK, found, "application/json");
+    if (row)
+        return answer_json(r, MHD_HTTP_OK, row, "application/json");
     r->err.status = plt_fail(&r->err, PLT_NOT_FOUND, "no image of that name");
     return answer_error(r, &r->err);
 }
@@ -111,6 +131,9 @@ enum MHD_Result handle_image(struct request *r)
 {
     if (strcmp(r->method, "DELETE") != 0)
         return get_image(r);
+    if (r->is_ready && r->err.status == PLT_DENIED)
+        return answer_problem(r, MHD_HTTP_FORBIDDEN, "not allowed",
+                              "the configuration names this image");
     if (r->is_ready && r->err.status != PLT_OK)
         return answer_error(r, &r->err);
     if (r->is_ready)
