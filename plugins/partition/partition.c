@@ -4,6 +4,7 @@
  *
  * Opened by name only: what a guest wrote on its disk is never a layer by
  * itself. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -327,8 +328,10 @@ static void put_entry(struct plt_info *info, const struct table *t,
             info->text(info, "name", e->name);
         table_guid(e->id, text);
         info->text(info, "uuid", text);
+        /* Text: a double, which a JSON number is to many, has 53 bits. */
+        (void)snprintf(text, sizeof(text), "0x%016" PRIx64, e->attributes);
         if (e->attributes)
-            info->number(info, "attributes", e->attributes);
+            info->text(info, "attributes", text);
     } else if (t->mbr_id) {
         (void)snprintf(text, sizeof(text), "%08x-%02x", t->mbr_id, e->number);
         info->text(info, "uuid", text);

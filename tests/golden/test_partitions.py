@@ -114,7 +114,7 @@ def large_sectors():
         assert g["sector-size"] == sector and g["problems"] == [] and g["backup"] == "good", g
         p, = g["partitions"]
         assert (p["start"], p["length"], p["name"]) == (200 * sector, 100 * sector, "Ω"), p
-        assert p["bootable"] and p["attributes"] == 4 and p["type-name"] == "Linux filesystem"
+        assert p["bootable"] and p["attributes"] == "0x0000000000000004" and p["type-name"] == "Linux filesystem"
         d[sector:2 * sector] = bytes(sector)
         open(f"{www}/t{sector}.raw", "wb").write(d)
         g = table(f"t{sector}.raw")
