@@ -7,6 +7,9 @@
 #include "stack/stack.h"
 
 struct stack *image_stack(const struct image *image); /* borrowed */
+/* What the guest's disk is kept as, in qemu-img's word; "raw" where no format
+ * is over the source, the wrappers and the archive. */
+const char *image_format(struct image *image);
 /* Addresses of sources are not told. */
 bool image_hides_places(const struct image *image);
 /* Ask the sources whether they are what was opened; for a few seconds at most.

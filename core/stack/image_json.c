@@ -7,6 +7,12 @@
 
 #include "stack/image_inside.h"
 
+const char *image_format(struct image *image)
+{
+    const struct plt_driver *const d = stack_top(image_stack(image))->driver;
+    return d->kind == PLT_KIND_FORMAT ? d->name : "raw";
+}
+
 json_t *image_info(struct image *image)
 {
     static const char *const pins[] = {"none", "weak", "strong"};
@@ -23,7 +29,7 @@ json_t *image_info(struct image *image)
     json_t *const layers = stack_layers_json(stack, image_hides_places(image));
     json_t *const root =
         json_pack("{s:o, s:s}", "filename", node_json_text(image_name(image)),
-                  "format", is_format ? top->driver->name : "raw");
+                  "format", image_format(image));
     char when[32];
     struct tm tm;
 
@@ -246,12 +252,17 @@ static bool take_snapshot(void *cookie, const struct plt_snapshot *s)
 enum plt_status image_snapshots_json(struct image *image, struct plt_io *io,
                                      json_t **out, struct plt_error *err)
 {
+    struct node *node = stack_top(image_stack(image));
     json_t *const rows = json_array();
 
     if (!rows)
         return plt_fail(err, PLT_NOMEM, "a list");
-    const enum plt_status st = node_snapshots(stack_top(image_stack(image)), io,
-                                              take_snapshot, rows, err);
+    /* Below a partition; and a format that has none has an empty list, as
+     * qemu-img snapshot -l has. */
+    while (node && !node->driver->snapshots)
+        node = node->below;
+    const enum plt_status st =
+        node ? node_snapshots(node, io, take_snapshot, rows, err) : PLT_OK;
     if (st == PLT_OK)
         *out = rows;
     else
@@ -321,7 +332,7 @@ enum plt_status image_check_json(struct image *image, struct plt_io *io,
                      "fragmented-clusters", (json_int_t)c.fragmented_clusters,
                      "compressed-clusters", (json_int_t)c.compressed_clusters,
                      "filename", node_json_text(image_name(image)), "format",
-                     top->driver->name);
+                     image_format(image));
     /* As qemu-img: only when there are any. */
     if (*out && c.corruptions)
         (void)json_object_set_new(*out, "corruptions",

@@ -71,13 +71,10 @@ static void add_open(void *cookie, struct image *image)
                               json_integer(image_readers(image)));
     if (!is_open)
         return;
-    const struct node *const top = stack_top(image_stack(image));
-    const bool is_format = top->driver->kind == PLT_KIND_FORMAT;
     if (image_size(image) != PLT_SIZE_UNKNOWN)
         (void)json_object_set_new(row, "virtual-size",
                                   json_integer((json_int_t)image_size(image)));
-    (void)json_object_set_new(
-        row, "format", json_string(is_format ? top->driver->name : "raw"));
+    (void)json_object_set_new(row, "format", json_string(image_format(image)));
     (void)json_object_set_new(row, "etag", json_string(image_etag(image)));
     add_layers(l, image, row);
 }
