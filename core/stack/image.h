@@ -97,7 +97,7 @@ const struct stack_metrics *images_metrics(struct images *images);
 
 /* Open, or take a reference to what is open.  *out is new (image_unref).
  * On PLT_CHOICE, *choices (when not NULL) is a new array of members to choose
- * from: [{"name","size","candidate"}].  Waits at most until io's deadline; the
+ * from: [{"name","size"}].  Waits at most until io's deadline; the
  * opening itself goes on for the others who wait for it. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 images_open(struct images *images, const struct reference *reference,
@@ -193,7 +193,8 @@ image_extents_json(struct image *image, struct plt_io *io, uint64_t start,
                    json_t **out, struct plt_error *err);
 
 /* [{"id","name","date","vm-clock","vm-state-size","disk-size"...}] in the names
- * of qemu-img info's "snapshots".  new in *out. */
+ * of qemu-img info's "snapshots"; empty for a format that has none.  new in
+ * *out. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 image_snapshots_json(struct image *image, struct plt_io *io, json_t **out,
                      struct plt_error *err);
