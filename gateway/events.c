@@ -178,6 +178,5 @@ enum MHD_Result answer_events(struct request *r, events_job *job)
     (void)MHD_add_response_header(response, "Content-Type",
                                   "text/event-stream");
     (void)MHD_add_response_header(response, "Cache-Control", "no-store");
-    (void)MHD_add_response_header(response, "Vary", "Accept");
     return answer_queue(r, MHD_HTTP_OK, response);
 }

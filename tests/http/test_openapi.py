@@ -509,7 +509,8 @@ def lists():
         labels.add(ask(f"/v1/partitions/lab/{name}")["label"])
         ask(f"/v1/snapshots/lab/{name}")
         d = ask(f"/v1/info/lab/{name}")
-        if any(l["driver"] in ("qcow2", "vmdk", "tar") for l in d["layers"]):
+        # An archive is checked by its manifest, when there is one.
+        if name == "mf.ova" or any(l["driver"] in ("qcow2", "vmdk") for l in d["layers"]):
             c = ask(f"/v1/check/lab/{name}")
             assert c["format"] == d["format"], name
         else:
@@ -526,6 +527,10 @@ def lists():
     assert ask("/v1/check/lab/leak.qcow2")["leaks"] == 1
     assert ask("/v1/check/lab/twice.qcow2")["corruptions"]
     assert ask("/v1/check/lab/mf.ova")["corruptions"]
+    r = server.get("/v1/checksum/web/disk.raw?block_size=2M", {"Accept": "text/event-stream"})
+    text = conforms("/v1/checksum/web/disk.raw", "get", r)
+    last = json.loads(text.strip().rsplit("data: ", 1)[1])
+    assert last == ask("/v1/checksum/web/disk.raw?block_size=2M")
     for q in ("algorithm=sha512", "block_size=1M", "block_size=0"):
         d = ask("/v1/checksum/lab/disk.raw?" + q)
         assert ("block_size" in d) == (q == "block_size=1M")
@@ -683,7 +688,7 @@ def problems():
             d = ask(on(t, "lab/many.tar?partition=1"), 300, "choice")
             assert len(d["choices"]) == 2
             want = server.get(d["choices"][0]["href"], {"Range": "bytes=0-0"}).status
-            assert "partition=1&" in d["choices"][0]["href"] and want in (200, 206, 404), (t, want)
+            assert "partition=1&" in d["choices"][0]["href"] and want in (200, 206, 404, 501), (t, want)
         for ref in ("", "lab/../x", "lab//x", "lab/a%2Fb", "lab/disk.raw?colour=1",
                     "lab/disk.raw?member=a&member=b", "lab/%ff", "lab/%zz", "lab;partition=1/x"):
             r = server.get(on(t, ref))
