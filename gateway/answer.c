@@ -129,6 +129,10 @@ static bool is_public(const struct plt_error *err)
     if (st == PLT_NOT_FOUND)
         return strcmp(err->layer, "file") != 0 &&
                strcmp(err->layer, "curl") != 0;
+    /* Of what is denied, only that a key is missing: it is the client's to name
+     * one, and no place is in the text. */
+    if (st == PLT_DENIED)
+        return strncmp(err->text, "encrypted", 9) == 0;
     return st == PLT_CORRUPT || st == PLT_UNSUPPORTED || st == PLT_CHOICE ||
            st == PLT_INVALID || st == PLT_EXISTS;
 }

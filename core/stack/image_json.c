@@ -76,13 +76,8 @@ enum plt_status image_members(struct image *image, struct plt_io *io,
 
     while (node && node->driver->kind != PLT_KIND_ARCHIVE)
         node = node->below;
-    if (!node) {
-        const enum plt_status st =
-            plt_fail(err, PLT_NOT_FOUND, "no archive: it has no members");
-        /* No driver's fault; without a name it would say no more than 404. */
-        (void)snprintf(err->layer, sizeof(err->layer), "stack");
-        return st;
-    }
+    if (!node)
+        return plt_fail(err, PLT_NOT_FOUND, "no archive: it has no members");
     json_t *const rows = json_array();
     if (!rows)
         return plt_fail(err, PLT_NOMEM, "a list");

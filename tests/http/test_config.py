@@ -531,6 +531,8 @@ def _():
         del os.environ["CREDENTIALS_DIRECTORY"]
     disk = p.get("/disk/lab/luks.qcow2?secret=k", timeout=120).body
     assert disk == bytes(1 << 20)
+    r = p.get("/disk/lab/luks.qcow2")
+    assert r.status == 403 and "no secret was named" in json.loads(r.body)["detail"], r.body
     with open(f"/proc/{p.proc.pid}/cmdline") as f:
         assert "hunter2" not in f.read() + p.text()
     p.stop()
