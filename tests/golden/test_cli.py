@@ -139,16 +139,29 @@ def resume():
     url = web.url() + "slow/big.raw"
     run = lambda: subprocess.Popen([BIN + "/platter", "convert", url, out, "--resume", "--threads", "2"],
                                    stderr=subprocess.PIPE)
+
+    def wait_beyond(done):
+        """Until the journal says that more is there."""
+        end = time.time() + 120
+        while time.time() < end:
+            try:
+                if json.load(open(out + ".part.json"))["done"] > done:
+                    return
+            except FileNotFoundError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError("it gets nowhere")
+
     # At 512 KiB/s a connection this would take minutes: only a beginning of it.
     p = run()
-    time.sleep(7)
+    wait_beyond(0)
     p.send_signal(signal.SIGINT)
     err = p.communicate(timeout=30)[1]
     assert p.returncode == 130 and b"--resume" in err, (p.returncode, err)
     first = json.load(open(out + ".part.json"))["done"]
     assert 0 < first < big and not os.path.exists(out)
     p = run()
-    time.sleep(6)
+    wait_beyond(first)
     p.kill()
     p.communicate()
     second = json.load(open(out + ".part.json"))["done"]
