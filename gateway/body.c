@@ -2,18 +2,26 @@
 /* The content of a long answer: pulled by libmicrohttpd, 64 KiB at a time.
  *
  * What is in memory is copied straight into its buffer.  What is not is read by
- * a worker into a window that grows while the client keeps up (256 KiB to 1
- * MiB), one window ahead of the one being sent; the connection sleeps
- * meanwhile.  A read that fails ends the connection: an answer is never padded,
- * and never ends quietly.
+ * workers into windows that grow while the client keeps up (256 KiB to 1 MiB),
+ * two of them behind the one that is being sent, so that two cores decode; the
+ * connection sleeps meanwhile.  A read that fails ends the connection: an
+ * answer is never padded, and never ends quietly.
+ *
+ *     [ sent | sending | ready ] [ being read ] [ being read ]
+ *              windows, a ring, in the order of the content
+ *
+ * Windows are reserved from the one memory budget as far as they are larger
+ * than WINDOW_MIN; when there is none left they stay small.
  *
  * Several ranges are sent one after another: each is a span with windows of its
  * own, behind the head of its part.
  *
- * Lock: `lock` guards all but off and end, which the event thread owns. */
+ * Lock: `lock` guards all but start, end, base and part, which the event thread
+ * owns, and the data of a window, which its reader does. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/cache.h"
 #include "request.h"
 #include "util/clock.h"
 #include "util/lock.h"
@@ -21,10 +29,15 @@
 enum {
     BLOCK = 64 * 1024, /* larger ones were measured slower */
     WINDOW_MIN = 256 * 1024,
-    WINDOW_MAX = 1024 * 1024
+    WINDOW_MAX = 1024 * 1024,
+    WINDOWS = 3
 };
 
+enum window_state { WINDOW_FREE, WINDOW_READING, WINDOW_READY, WINDOW_FAILED };
+
 struct window {
+    struct body *body;
+    enum window_state state;
     uint8_t *data;
     size_t cap, len;
     uint64_t off;
@@ -33,15 +46,21 @@ struct window {
 struct body {
     struct request *request;
     struct lock lock;
-    unsigned refs;       /* the response, and a running job */
+    unsigned refs;       /* the response, and running jobs */
     uint64_t start, end; /* of the span on the disk; end is exclusive */
     uint64_t base;       /* where in the content the span's bytes begin */
     size_t part;         /* of several: which one the span is */
-    struct window now, next;
-    bool has_next, is_reading, is_sleeping, has_failed;
-    uint64_t read_off; /* what the job reads */
-    size_t read_len, step;
+    struct window windows[WINDOWS];
+    unsigned head; /* the window that is sent, or the next to be read */
+    bool is_sleeping;
+    size_t step;       /* of the next window */
+    uint64_t reserved; /* from the budget */
 };
+
+static struct cache *budget(const struct body *b)
+{
+    return images_cache(b->request->server->images);
+}
 
 static void body_unref(struct body *b)
 {
@@ -51,78 +70,108 @@ static void body_unref(struct body *b)
     if (!is_last)
         return;
     lock_release(&b->lock);
-    free(b->now.data);
-    free(b->next.data);
+    for (unsigned i = 0; i < WINDOWS; i++)
+        free(b->windows[i].data);
+    cache_mem_give(budget(b), b->reserved);
     request_unref(b->request);
     free(b);
 }
 
 static void read_job(void *cookie)
 {
-    struct body *const b = (struct body *)cookie;
+    struct window *const w = (struct window *)cookie;
+    struct body *const b = w->body;
     struct request *const r = b->request;
     struct request_io io;
     struct plt_error err = {.status = PLT_OK, .at = PLT_AT_NONE};
     enum plt_status st = PLT_OK;
 
-    /* The window that is not being sent is the job's alone. */
-    if (b->next.cap < b->read_len) {
-        free(b->next.data);
-        b->next.data = malloc(b->read_len);
-        b->next.cap = b->next.data ? b->read_len : 0;
-        if (!b->next.data)
+    if (w->cap < w->len) {
+        free(w->data);
+        w->data = malloc(w->len);
+        w->cap = w->data ? w->len : 0;
+        if (!w->data)
             st = plt_fail(&err, PLT_NOMEM, "a window");
     }
     request_io_init(&io, r, 0);
     if (st == PLT_OK) {
-        const struct plt_seg seg = {b->read_off, b->read_len, b->next.data};
+        const struct plt_seg seg = {w->off, w->len, w->data};
         st = image_read(r->image, &io.io, &seg, 1, &err);
     }
     lock_take(&b->lock);
-    b->is_reading = false;
-    b->has_failed = st != PLT_OK;
-    b->has_next = st == PLT_OK;
-    b->next.off = b->read_off;
-    b->next.len = b->read_len;
+    w->state = st == PLT_OK ? WINDOW_READY : WINDOW_FAILED;
     if (st != PLT_OK && !atomic_load(&r->is_gone))
         r->err = err; /* the log's line says why the answer broke off */
-    const bool is_sleeping = b->is_sleeping;
-    b->is_sleeping = false;
-    if (is_sleeping)
+    /* Only what the client waits for is worth waking it. */
+    const bool is_awaited = b->is_sleeping && w == &b->windows[b->head];
+    if (is_awaited) {
+        b->is_sleeping = false;
         MHD_resume_connection(r->connection);
+    }
     lock_give(&b->lock);
     body_unref(b);
 }
 
-/* Read [off, ...) on a worker.  False: none is free. */
-static bool start_read_locked(struct body *b, uint64_t off)
+/* How long the next window may be; it doubles as long as there is memory. */
+static size_t next_step_locked(struct body *b) LOCK_HELD(&b->lock);
+static size_t next_step_locked(struct body *b)
 {
-    b->read_off = off;
-    b->read_len = b->end - off < b->step ? (size_t)(b->end - off) : b->step;
-    b->step = b->step < WINDOW_MAX ? b->step * 2 : WINDOW_MAX;
-    b->refs++;
-    b->is_reading = workers_submit(b->request->server->workers, read_job, b);
-    b->refs -= !b->is_reading;
-    return b->is_reading;
+    const size_t step = b->step;
+    const uint64_t more = (uint64_t)WINDOWS * step; /* for all to double */
+
+    if (step < WINDOW_MAX && cache_mem_take(budget(b), more)) {
+        b->reserved += more;
+        b->step = step * 2;
+    }
+    return step;
 }
 
-static ssize_t take_locked(struct body *b, uint64_t off, char *buf, size_t max)
+/* Behind what is being read or ready, up to the end.  False: not even one. */
+static bool read_ahead_locked(struct body *b, uint64_t off) LOCK_HELD(&b->lock);
+static bool read_ahead_locked(struct body *b, uint64_t off)
 {
-    const size_t at = (size_t)(off - b->now.off);
-    const size_t left = b->now.len - at;
+    bool is_any = false;
+
+    for (unsigned i = 0; i < WINDOWS && off < b->end; i++) {
+        struct window *const w = &b->windows[(b->head + i) % WINDOWS];
+        if (w->state != WINDOW_FREE) {
+            off = w->off + w->len;
+            is_any = true;
+            continue;
+        }
+        const size_t step = next_step_locked(b);
+        w->off = off;
+        w->len = b->end - off < step ? (size_t)(b->end - off) : step;
+        w->state = WINDOW_READING;
+        b->refs++;
+        if (!workers_submit(b->request->server->workers, read_job, w)) {
+            w->state = WINDOW_FREE;
+            b->refs--;
+            break;
+        }
+        off += w->len;
+        is_any = true;
+    }
+    return is_any;
+}
+
+static ssize_t take_locked(struct body *b, struct window *w, uint64_t off,
+                           char *buf, size_t max) LOCK_HELD(&b->lock);
+static ssize_t take_locked(struct body *b, struct window *w, uint64_t off,
+                           char *buf, size_t max)
+{
+    const size_t at = (size_t)(off - w->off);
+    const size_t left = w->len - at;
     const size_t n = left < max ? left : max;
 
-    memcpy(buf, b->now.data + at, n);
-    /* While this window is sent, the next one is read. */
-    const uint64_t after = b->now.off + b->now.len;
-    if (!b->is_reading && !b->has_next && !b->has_failed && after < b->end)
-        (void)start_read_locked(b, after);
+    memcpy(buf, w->data + at, n);
+    if (n == left) {
+        w->state = WINDOW_FREE;
+        b->head = (b->head + 1) % WINDOWS;
+    }
+    /* While this is sent, the next ones are read. */
+    (void)read_ahead_locked(b, off + n);
     return (ssize_t)n;
-}
-
-static bool is_in(const struct window *w, uint64_t off)
-{
-    return w->len && off >= w->off && off - w->off < w->len;
 }
 
 /* From memory, without a worker.  0: it is not there. */
@@ -151,22 +200,17 @@ static ssize_t read_span(struct body *b, uint64_t off, char *buf, size_t max)
     if (max > b->end - off)
         max = (size_t)(b->end - off);
     lock_take(&b->lock);
-    if (!is_in(&b->now, off) && b->has_next && is_in(&b->next, off)) {
-        const struct window old = b->now;
-        b->now = b->next;
-        b->next = old;
-        b->has_next = false;
-    }
-    if (is_in(&b->now, off)) {
-        n = take_locked(b, off, buf, max);
-    } else if (b->has_failed) {
+    struct window *const w = &b->windows[b->head];
+    if (w->state == WINDOW_READY) {
+        n = take_locked(b, w, off, buf, max);
+    } else if (w->state == WINDOW_FAILED) {
         n = MHD_CONTENT_READER_END_WITH_ERROR;
-    } else if (!b->is_reading) {
-        /* Nobody else is here: memory first, then a worker. */
+    } else if (w->state == WINDOW_FREE) {
+        /* No window is in use: memory first, then workers. */
         lock_give(&b->lock);
         n = take_now(b, off, buf, max);
         lock_take(&b->lock);
-        if (n == 0 && !start_read_locked(b, off))
+        if (n == 0 && !read_ahead_locked(b, off))
             n = MHD_CONTENT_READER_END_WITH_ERROR;
     }
     if (n == 0) {
@@ -187,8 +231,7 @@ static ssize_t copy_text(const char *text, size_t len, size_t at, char *buf,
     return (ssize_t)n;
 }
 
-/* On to the next part: no read of the one before runs any more, since all of
- * its bytes were there. */
+/* On to the next part: all windows of the one before have been sent. */
 static void next_part(struct body *b)
 {
     const struct multipart *const m = b->request->multi;
@@ -202,11 +245,6 @@ static void next_part(struct body *b)
     } else {
         b->start = b->end = 0;
     }
-    lock_take(&b->lock);
-    b->now.len = b->next.len = 0;
-    b->has_next = false;
-    b->step = WINDOW_MIN;
-    lock_give(&b->lock);
 }
 
 static ssize_t body_read(void *cookie, uint64_t pos, char *buf, size_t max)
@@ -255,10 +293,13 @@ struct MHD_Response *body_response(struct request *r)
         b->base = r->multi->parts[0].head_len;
     }
     b->step = WINDOW_MIN;
-    b->now = (struct window){.data = r->piece,
-                             .cap = r->piece_len,
-                             .len = r->piece_len,
-                             .off = b->start};
+    for (unsigned i = 0; i < WINDOWS; i++)
+        b->windows[i].body = b;
+    /* What was read before the status line is the first window. */
+    b->windows[0].data = r->piece;
+    b->windows[0].cap = b->windows[0].len = r->piece_len;
+    b->windows[0].off = b->start;
+    b->windows[0].state = r->piece_len ? WINDOW_READY : WINDOW_FREE;
     r->piece = NULL;
     request_ref(r);
     struct MHD_Response *const response = MHD_create_response_from_callback(

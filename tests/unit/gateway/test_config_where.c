@@ -131,9 +131,10 @@ static void tell(void *cookie, const char *const *path, size_t n, unsigned line,
 {
     struct told *const t = cookie;
 
+    size_t used = strlen(t->text);
     for (size_t i = 0; i < n; i++)
-        strncat(strncat(t->text, path[i], 64), i + 1 < n ? "/" : "", 1);
-    const size_t used = strlen(t->text);
+        used += (size_t)snprintf(t->text + used, sizeof(t->text) - used,
+                                 "%.64s%s", path[i], i + 1 < n ? "/" : "");
     snprintf(t->text + used, sizeof(t->text) - used, " %u %u;", line, first);
 }
 
