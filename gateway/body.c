@@ -97,6 +97,12 @@ static void read_job(void *cookie)
     if (st == PLT_OK) {
         const struct plt_seg seg = {w->off, w->len, w->data};
         st = image_read(r->image, &io.io, &seg, 1, &err);
+        /* An answer that has begun is worth waiting for memory. */
+        while ((st == PLT_NOMEM || st == PLT_BUSY) &&
+               clock_now() < io.io.deadline_ns && !io.io.cancelled(&io.io)) {
+            (void)nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+            st = image_read(r->image, &io.io, &seg, 1, &err);
+        }
     }
     lock_take(&b->lock);
     w->state = st == PLT_OK ? WINDOW_READY : WINDOW_FAILED;
@@ -119,7 +125,8 @@ static size_t next_step_locked(struct body *b)
     const size_t step = b->step;
     const uint64_t more = (uint64_t)WINDOWS * step; /* for all to double */
 
-    if (step < WINDOW_MAX && cache_mem_take(budget(b), more)) {
+    if (step < WINDOW_MAX && !cache_is_tight(budget(b)) &&
+        cache_mem_take(budget(b), more)) {
         b->reserved += more;
         b->step = step * 2;
     }

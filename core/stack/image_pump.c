@@ -284,8 +284,15 @@ enum plt_status image_pump(struct image *image, struct plt_io *io,
     while (threads > 1 && 2 * threads * (uint64_t)pump->piece > MAX_HELD)
         threads--;
     AUTO_FREE struct run *run = calloc(1, sizeof(*run));
-    const uint64_t held = 2 * threads * (uint64_t)pump->piece;
-    if (!run || !cache_mem_take(image_cache(image), held))
+    uint64_t held = 2 * threads * (uint64_t)pump->piece;
+    bool has_memory = run && cache_mem_take(image_cache(image), held);
+    /* With little memory: slower, rather than not at all. */
+    while (run && !has_memory && threads > 1) {
+        threads /= 2;
+        held = 2 * threads * (uint64_t)pump->piece;
+        has_memory = cache_mem_take(image_cache(image), held);
+    }
+    if (!has_memory)
         return plt_fail(err, PLT_NOMEM, "memory to read ahead");
     run->image = image;
     run->asker = io;

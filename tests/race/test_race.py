@@ -67,6 +67,85 @@ def many():
         (counts, why)
 
 
+@case("long answers side by side, checksums, extents and info, while others leave")
+def long_answers():
+    import hashlib
+    want = hashlib.sha256(whole).hexdigest()
+    blocks = hashlib.sha256(b"".join(hashlib.sha256(whole[i:i + (1 << 20)]).digest()
+                                     for i in range(0, size, 1 << 20))).hexdigest()
+    errors = []
+
+    def all_of(path):
+        r = server.get(path, timeout=120)
+        if r.status == 200 and r.body != whole:
+            errors.append(path)
+
+    def sums(path):
+        for query, sum in (("", want), ("?block_size=1M", blocks)):
+            r = server.get(path.replace("/disk/", "/v1/checksum/") + query,
+                           {"Accept": "text/event-stream"} if query else {}, timeout=120)
+            if r.status == 200 and (sum if query else f'"{want}"').encode() not in r.body \
+                    and b"event: error" not in r.body:
+                errors.append((path, query, r.body))
+
+    def told(path):
+        for kind in ("info", "extents", "partitions"):
+            server.get(path.replace("/disk/", f"/v1/{kind}/"), timeout=120)
+        server.get("/metrics")
+        server.get("/v1/images")
+    with ThreadPoolExecutor(12) as pool:
+        jobs = [pool.submit(fn, p) for p in PATHS for fn in (all_of, sums, told)]
+        for job in jobs:
+            job.result()
+    assert not errors, errors[:3]
+
+
+@case("a reload under load: nobody is disturbed, and images come and go")
+def reload():
+    conf = tmp + "/conf.json"
+
+    def write(member):
+        with open(conf + ".new", "w") as f:
+            json.dump({"origins": {"lab": {"path": www}}, "images": {
+                "x": {"source": "lab/x.tar.gz", "labels": {"turn": str(member)}},
+                **({"y": {"source": "lab/x.qcow2"}} if member % 2 else {})}}, f)
+        os.rename(conf + ".new", conf)
+    write(0)
+    gate = Platterd({}, "--config", conf, "--state", tmp + "/race-state", "--cache-size", "40M")
+    errors, end = [], time.time() + 6
+
+    def read(i):
+        rnd = random.Random(i)
+        while time.time() < end:
+            off = rnd.randrange(size - 4096)
+            path = rnd.choice(["/disk/x", "/disk/y", "/disk/lab/x.qcow2"])
+            r = gate.get(path, {"Range": f"bytes={off}-{off + 4095}"})
+            if r.status == 206 and r.body != whole[off:off + 4096] or \
+                    r.status not in ((206, 404) if path == "/disk/y" else (206,)):
+                errors.append((path, r.status, r.body[:200]))
+
+    def name(i):
+        while time.time() < end:
+            body = json.dumps({"name": f"n{i}", "source": "lab/x.tar.gz"})
+            gate.get("/v1/images", {"Content-Type": "application/json"}, "POST", body=body)
+            gate.get(f"/disk/n{i}", {"Range": "bytes=0-9"})
+            gate.get(f"/v1/images/n{i}", method="DELETE")
+    threads = [threading.Thread(target=read, args=(i,)) for i in range(6)] + \
+              [threading.Thread(target=name, args=(i,)) for i in range(2)]
+    for t in threads:
+        t.start()
+    turn = 0
+    while time.time() < end:
+        turn += 1
+        write(turn)
+        gate.proc.send_signal(signal.SIGHUP)
+        time.sleep(0.2)
+    for t in threads:
+        t.join()
+    assert not errors, errors[:3]
+    gate.stop()
+
+
 @case("clients that leave in the middle do no harm")
 def leaving():
     def leave(i):
