@@ -47,20 +47,22 @@ static enum plt_status get(const struct table_source *s, uint64_t off,
     return s->child->read(s->child, s->io, &seg, 1, err);
 }
 
-static struct table_entry *add_entry(struct table *t)
+static enum plt_status add_entry(struct table *t, struct table_entry **out,
+                                 struct plt_error *err)
 {
     if (t->n == TABLE_MAX)
-        return NULL;
+        return plt_fail(err, PLT_UNSUPPORTED, "more than %d partitions",
+                        TABLE_MAX);
     if (t->n % 16 == 0) {
         struct table_entry *const grown =
             realloc(t->v, (t->n + 16) * sizeof(*grown));
         if (!grown)
-            return NULL;
+            return plt_fail(err, PLT_NOMEM, "a partition table");
         t->v = grown;
     }
-    struct table_entry *const e = &t->v[t->n++];
-    *e = (struct table_entry){.number = 0};
-    return e;
+    *out = &t->v[t->n++];
+    **out = (struct table_entry){.number = 0};
+    return PLT_OK;
 }
 
 /* ---- Names ---- */
@@ -166,16 +168,18 @@ static bool is_mbr(const uint8_t *sector)
            memcmp(sector + 82, "FAT32", 5) != 0;
 }
 
-static bool take_mbr_entry(struct table *t, const uint8_t *p, uint64_t base,
-                           unsigned number)
+static enum plt_status take_mbr_entry(struct table *t, const uint8_t *p,
+                                      uint64_t base, unsigned number,
+                                      struct plt_error *err)
 {
     const uint64_t first = plt_le32(p + 8), count = plt_le32(p + 12);
+    struct table_entry *e;
 
     if (!p[4] || !count)
-        return true;
-    struct table_entry *const e = add_entry(t);
-    if (!e)
-        return false;
+        return PLT_OK;
+    const enum plt_status st = add_entry(t, &e, err);
+    if (st != PLT_OK)
+        return st;
     e->number = number;
     e->off = (base + first) * t->sector; /* 2^33 sectors of 4 KiB at most */
     e->len = count * t->sector;
@@ -183,18 +187,20 @@ static bool take_mbr_entry(struct table *t, const uint8_t *p, uint64_t base,
     e->is_bootable = p[0] == 0x80;
     e->is_logical = number > 4;
     e->is_container = is_extended(p[4]);
-    return true;
+    return PLT_OK;
 }
 
 /* The chain of extended boot records: each has one logical partition, relative
- * to itself, and a link, relative to the extended partition. */
+ * to itself, and a link, relative to the extended partition.  *number: of the
+ * next one; Linux counts on through a second extended partition. */
 static enum plt_status walk_logical(const struct table_source *s,
                                     struct table *t, uint64_t first,
-                                    uint64_t count, struct plt_error *err)
+                                    uint64_t count, unsigned *number,
+                                    struct plt_error *err)
 {
     uint64_t seen[TABLE_LOGICAL_MAX], at = first;
     uint8_t ebr[MBR_SECTOR];
-    unsigned number = 5;
+    enum plt_status st;
 
     for (size_t n = 0;; n++) {
         bool is_loop = n == TABLE_LOGICAL_MAX;
@@ -212,8 +218,7 @@ static enum plt_status walk_logical(const struct table_source *s,
                         "partition");
             return PLT_OK;
         }
-        const enum plt_status st =
-            get(s, at * t->sector, ebr, sizeof(ebr), err);
+        st = get(s, at * t->sector, ebr, sizeof(ebr), err);
         if (st != PLT_OK)
             return st;
         if (ebr[510] != 0x55 || ebr[511] != 0xaa) {
@@ -224,8 +229,9 @@ static enum plt_status walk_logical(const struct table_source *s,
         const uint8_t *const p = ebr + MBR_ENTRIES, *const link = p + MBR_ENTRY;
         /* Linux counts an empty record at the start of the chain not at all. */
         if (p[4] && plt_le32(p + 12)) {
-            if (!take_mbr_entry(t, p, at, number++))
-                return plt_fail(err, PLT_NOMEM, "a partition");
+            st = take_mbr_entry(t, p, at, (*number)++, err);
+            if (st != PLT_OK)
+                return st;
         }
         if (!is_extended(link[4]) || !plt_le32(link + 12))
             return PLT_OK;
@@ -237,18 +243,19 @@ static enum plt_status read_mbr(const struct table_source *s, struct table *t,
                                 struct plt_error *err)
 {
     enum plt_status st = PLT_OK;
+    unsigned number = 5;
 
     t->label = TABLE_DOS;
     t->sector = s->sector ? s->sector : MBR_SECTOR;
     t->mbr_id = plt_le32(s->head + 440);
-    for (unsigned i = 0; i < 4; i++) {
-        if (!take_mbr_entry(t, s->head + MBR_ENTRIES + i * MBR_ENTRY, 0, i + 1))
-            return plt_fail(err, PLT_NOMEM, "a partition");
-    }
+    for (unsigned i = 0; i < 4 && st == PLT_OK; i++)
+        st = take_mbr_entry(t, s->head + MBR_ENTRIES + i * MBR_ENTRY, 0, i + 1,
+                            err);
     for (unsigned i = 0; i < 4 && st == PLT_OK; i++) {
         const uint8_t *const p = s->head + MBR_ENTRIES + i * MBR_ENTRY;
-        if (is_extended(p[4]))
-            st = walk_logical(s, t, plt_le32(p + 8), plt_le32(p + 12), err);
+        const uint32_t count = plt_le32(p + 12);
+        if (is_extended(p[4]) && count)
+            st = walk_logical(s, t, plt_le32(p + 8), count, &number, err);
     }
     return st;
 }
@@ -296,25 +303,29 @@ static const char *take_header(const uint8_t *p, uint64_t lba, uint32_t sector,
     if (g->array > size / sector ||
         !plt_span_ok(g->array * sector, (uint64_t)g->n * g->entry, size))
         return "has its entries behind the end of the disk";
+    if (g->first_usable > g->last_usable ||
+        g->last_usable >= PLT_SIZE_MAX / sector)
+        return "has impossible bounds of what is usable";
     return NULL;
 }
 
-/* One entry.  False: no memory, or too many. */
-static bool take_gpt_entry(struct table *t, const uint8_t *p, unsigned number)
+static enum plt_status take_gpt_entry(struct table *t, const uint8_t *p,
+                                      unsigned number, struct plt_error *err)
 {
     static const uint8_t unused[16] = {0};
     const uint64_t first = plt_le64(p + 32), last = plt_le64(p + 40);
     const uint64_t most = PLT_SIZE_MAX / t->sector;
+    struct table_entry *e;
 
     if (memcmp(p, unused, 16) == 0)
-        return true;
+        return PLT_OK;
     if (last < first || last >= most) {
         complain(t, "partition %u ends before it begins", number);
-        return true;
+        return PLT_OK;
     }
-    struct table_entry *const e = add_entry(t);
-    if (!e)
-        return false;
+    const enum plt_status st = add_entry(t, &e, err);
+    if (st != PLT_OK)
+        return st;
     e->number = number;
     e->off = first * t->sector;
     e->len = (last - first + 1) * t->sector;
@@ -323,7 +334,7 @@ static bool take_gpt_entry(struct table *t, const uint8_t *p, unsigned number)
     e->attributes = plt_le64(p + 48);
     e->is_bootable = e->attributes >> 2 & 1; /* legacy BIOS bootable */
     take_name(p + 56, e->name);
-    return true;
+    return PLT_OK;
 }
 
 /* The header at lba and its entries.  *why: NULL when all of it is good. */
@@ -356,11 +367,8 @@ static enum plt_status try_gpt(const struct table_source *s, struct table *t,
         memcpy(t->id, g.id, 16);
         t->first_usable = g.first_usable * t->sector;
         t->last_usable = (g.last_usable + 1) * t->sector - 1;
-        for (unsigned i = 0; i < g.n && st == PLT_OK; i++) {
-            if (!take_gpt_entry(t, array + (size_t)i * g.entry, i + 1))
-                st = plt_fail(err, PLT_NOMEM, "more than %d partitions",
-                              TABLE_MAX);
-        }
+        for (unsigned i = 0; i < g.n && st == PLT_OK; i++)
+            st = take_gpt_entry(t, array + (size_t)i * g.entry, i + 1, err);
         if (g.alternate != s->size / t->sector - 1 && lba == 1)
             complain(t, "the backup table is not at the end of the disk");
     } else if (st == PLT_OK && !*why && memcmp(t->id, g.id, 16) != 0) {
