@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "digest.h"
 #include "route.h"
@@ -60,7 +61,8 @@ static enum plt_status decide(struct request *r)
                                        r->if_unmodified_since,
                                    .if_range = r->if_range,
                                    .etag = image_etag(r->image),
-                                   .mtime = image_mtime(r->image)};
+                                   .mtime = image_mtime(r->image),
+                                   .now = (int64_t)time(NULL)};
 
     free(r->multi);
     r->multi = NULL;

@@ -5,8 +5,11 @@
 #include <string.h>
 #include <time.h>
 
-static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-static const char days[] = "SunMonTueWedThuFriSat";
+static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                     "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+static const char *const weekdays[] = {"Sunday",    "Monday",   "Tuesday",
+                                       "Wednesday", "Thursday", "Friday",
+                                       "Saturday"};
 
 /* Days from 1970-01-01 to a date of the Gregorian calendar. */
 static int64_t days_from(int64_t y, int64_t m, int64_t d)
@@ -18,39 +21,147 @@ static int64_t days_from(int64_t y, int64_t m, int64_t d)
     return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
 }
 
-bool precondition_parse_date(const char *text, int64_t *out)
-{
-    char month[4] = "";
-    int d, y, hh, mm, ss, end = 0;
-    bool is_short = false;
+/* ---- Dates ---- */
 
-    if (sscanf(text, "%*3[A-Za-z], %2d %3[A-Za-z] %4d %2d:%2d:%2d GMT%n", &d,
-               month, &y, &hh, &mm, &ss, &end) != 6 ||
-        !end) {
-        end = 0;
-        is_short =
-            sscanf(text, "%*[A-Za-z], %2d-%3[A-Za-z]-%2d %2d:%2d:%2d GMT%n", &d,
-                   month, &y, &hh, &mm, &ss, &end) == 6 &&
-            end > 0;
-        if (!is_short) {
-            end = 0;
-            if (sscanf(text, "%*3[A-Za-z] %3[A-Za-z] %2d %2d:%2d:%2d %4d%n",
-                       month, &d, &hh, &mm, &ss, &y, &end) != 6 ||
-                !end)
-                return false;
+struct date {
+    int64_t year;
+    unsigned month, day, hour, minute, second; /* month and day from 1 */
+    bool has_century;
+};
+
+static bool take_digits(const char **p, size_t n, unsigned *out)
+{
+    *out = 0;
+    for (size_t i = 0; i < n; i++, (*p)++) {
+        if (**p < '0' || **p > '9')
+            return false;
+        *out = *out * 10 + (unsigned)(**p - '0');
+    }
+    return true;
+}
+
+/* A name of the table, by its first three letters or in full; case counts. */
+static bool take_name(const char **p, const char *const *names, size_t n,
+                      bool is_long, unsigned *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        const size_t len = is_long ? strlen(names[i]) : 3;
+        if (strncmp(*p, names[i], len) == 0) {
+            *p += len;
+            *out = (unsigned)i;
+            return true;
         }
     }
-    if (text[end])
-        return false;
-    if (is_short) /* RFC 9110 5.6.7: at most 50 years ahead */
-        y += y < 70 ? 2000 : 1900;
-    const char *const m = strlen(month) == 3 ? strstr(months, month) : NULL;
-    if (!m || (m - months) % 3 || d < 1 || d > 31 || hh < 0 || hh > 23 ||
-        mm < 0 || mm > 59 || ss < 0 || ss > 60)
-        return false;
-    *out = days_from(y, (m - months) / 3 + 1, d) * 86400 + hh * 3600 + mm * 60 +
-           ss;
-    return true;
+    return false;
+}
+
+/* The part of a date that `code` stands for, as in strftime(3). */
+static bool take_part(const char **p, char code, struct date *d)
+{
+    unsigned v;
+
+    switch (code) {
+    case 'a': /* the weekday says nothing that the date does not */
+    case 'A':
+        return take_name(p, weekdays, 7, code == 'A', &v);
+    case 'b':
+        if (!take_name(p, months, 12, false, &v))
+            return false;
+        d->month = v + 1;
+        return true;
+    case 'd':
+        return take_digits(p, 2, &d->day);
+    case 'e': /* asctime's: a space instead of the first digit */
+        if (**p != ' ')
+            return take_digits(p, 2, &d->day);
+        (*p)++;
+        return take_digits(p, 1, &d->day);
+    case 'Y':
+    case 'y':
+        d->has_century = code == 'Y';
+        if (!take_digits(p, d->has_century ? 4 : 2, &v))
+            return false;
+        d->year = v;
+        return true;
+    case 'T':
+    default:
+        return take_digits(p, 2, &d->hour) && *(*p)++ == ':' &&
+               take_digits(p, 2, &d->minute) && *(*p)++ == ':' &&
+               take_digits(p, 2, &d->second);
+    }
+}
+
+static bool take_date(const char *p, const char *form, struct date *d)
+{
+    for (; *form; form++) {
+        if (*form == '%') {
+            if (!take_part(&p, *++form, d))
+                return false;
+        } else if (*p++ != *form) {
+            return false;
+        }
+    }
+    return *p == '\0';
+}
+
+static bool is_in_calendar(const struct date *d)
+{
+    static const uint8_t lengths[] = {31, 28, 31, 30, 31, 30,
+                                      31, 31, 30, 31, 30, 31};
+    const bool is_leap =
+        d->year % 4 == 0 && (d->year % 100 != 0 || d->year % 400 == 0);
+    const unsigned most =
+        lengths[d->month - 1] + (d->month == 2 && is_leap ? 1U : 0U);
+
+    /* a leap second is the 60th */
+    return d->day >= 1 && d->day <= most && d->hour < 24 && d->minute < 60 &&
+           d->second <= 60;
+}
+
+static int64_t time_of(const struct date *d)
+{
+    return days_from(d->year, d->month, d->day) * 86400 +
+           (int64_t)d->hour * 3600 + d->minute * 60 + d->second;
+}
+
+/* RFC 9110 5.6.7: what would be more than 50 years ahead is the last year in
+ * the past with these two digits. */
+static void find_century(struct date *d, int64_t now)
+{
+    const time_t t = (time_t)now;
+    struct tm tm;
+
+    if (!gmtime_r(&t, &tm))
+        return;
+    const int64_t most = tm.tm_year + INT64_C(1900) + 50;
+    const int64_t limit = days_from(most, tm.tm_mon + 1, tm.tm_mday) * 86400 +
+                          tm.tm_hour * INT64_C(3600) + tm.tm_min * 60 +
+                          tm.tm_sec;
+    d->year = most - (most - d->year) % 100;
+    if (time_of(d) > limit)
+        d->year -= 100;
+}
+
+bool precondition_parse_date(const char *text, int64_t now, int64_t *out)
+{
+    static const char *const forms[] = {
+        "%a, %d %b %Y %T GMT", /* IMF-fixdate */
+        "%A, %d-%b-%y %T GMT", /* rfc850-date */
+        "%a %b %e %T %Y"       /* asctime-date */
+    };
+
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        struct date d = {.year = 0};
+        if (!take_date(text, forms[i], &d))
+            continue;
+        if (!d.has_century)
+            find_century(&d, now);
+        if (!is_in_calendar(&d))
+            return false;
+        *out = time_of(&d);
+        return true;
+    }
+    return false;
 }
 
 void precondition_format_date(int64_t t, char out[30])
@@ -64,35 +175,63 @@ void precondition_format_date(int64_t t, char out[30])
     char text[96]; /* a year of tm may be any int, for the compiler */
     (void)snprintf(text, sizeof(text),
                    "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT",
-                   days + (size_t)tm.tm_wday * 3, tm.tm_mday,
-                   months + (size_t)tm.tm_mon * 3, tm.tm_year + 1900,
-                   tm.tm_hour, tm.tm_min, tm.tm_sec);
+                   weekdays[tm.tm_wday], tm.tm_mday, months[tm.tm_mon],
+                   tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
     (void)snprintf(out, 30, "%.29s", text);
 }
 
-/* The entity-tag list names ours: weakly (If-None-Match) or strongly. */
+/* ---- Conditions ---- */
+
+/* A field's value as a date; the space around it is not part of it (5.5). */
+static bool field_date(const char *field, int64_t now, int64_t *out)
+{
+    char text[48]; /* "Wednesday, 06-Nov-94 08:49:37 GMT" is the longest */
+    const char *const p = field + strspn(field, " \t");
+    size_t n = strlen(p);
+
+    while (n && (p[n - 1] == ' ' || p[n - 1] == '\t'))
+        n--;
+    if (n >= sizeof(text))
+        return false;
+    memcpy(text, p, n);
+    text[n] = '\0';
+    return precondition_parse_date(text, now, out);
+}
+
+/* One entity-tag at *p (8.8.3), and whether it is ours: compared strongly, or
+ * weakly.  False: there is none. */
+static bool take_etag(const char **p, const char *etag, bool is_weak_ok,
+                      bool *is_ours)
+{
+    const bool is_weak = strncmp(*p, "W/", 2) == 0;
+    const char *const start = *p + (is_weak ? 2 : 0);
+    const char *const end = *start == '"' ? strchr(start + 1, '"') : NULL;
+
+    if (!end)
+        return false;
+    const size_t n = (size_t)(end - start) + 1;
+    *is_ours = n == strlen(etag) && memcmp(start, etag, n) == 0 &&
+               (!is_weak || is_weak_ok);
+    *p = end + 1 + strspn(end + 1, " \t");
+    return true;
+}
+
+/* The list names ours, or is "*".  What is behind something malformed is not
+ * read. */
 static bool list_has(const char *list, const char *etag, bool is_weak_ok)
 {
-    const char *p = list;
+    const char *p = list + strspn(list, " \t");
+    bool is_ours = false;
 
+    if (*p == '*')
+        return p[1 + strspn(p + 1, " \t")] == '\0';
     for (;;) {
-        p += strspn(p, " \t,");
-        if (!*p)
+        p += strspn(p, " \t,"); /* 5.6.1.2: empty elements are ignored */
+        if (!*p || !take_etag(&p, etag, is_weak_ok, &is_ours) ||
+            (*p && *p != ','))
             return false;
-        if (*p == '*' && p == list + strspn(list, " \t"))
-            return p[1 + strspn(p + 1, " \t")] == '\0';
-        const bool is_weak = strncmp(p, "W/", 2) == 0;
-        p += is_weak ? 2 : 0;
-        if (*p != '"')
-            return false; /* malformed: names nothing from here on */
-        const char *const end = strchr(p + 1, '"');
-        if (!end)
-            return false;
-        const size_t n = (size_t)(end - p) + 1;
-        if (n == strlen(etag) && memcmp(p, etag, n) == 0 &&
-            (!is_weak || is_weak_ok))
+        if (is_ours)
             return true;
-        p = end + 1;
     }
 }
 
@@ -106,7 +245,7 @@ enum precondition_result precondition_check(const struct precondition *p)
         if (!list_has(p->if_match, p->etag, false))
             return PRECONDITION_FAILED;
     } else if (p->if_unmodified_since && has_mtime &&
-               precondition_parse_date(p->if_unmodified_since, &date) &&
+               field_date(p->if_unmodified_since, p->now, &date) &&
                p->mtime > date) {
         return PRECONDITION_FAILED;
     }
@@ -114,7 +253,7 @@ enum precondition_result precondition_check(const struct precondition *p)
         if (list_has(p->if_none_match, p->etag, true))
             return PRECONDITION_NOT_MODIFIED;
     } else if (p->if_modified_since && has_mtime &&
-               precondition_parse_date(p->if_modified_since, &date) &&
+               field_date(p->if_modified_since, p->now, &date) &&
                p->mtime <= date) {
         return PRECONDITION_NOT_MODIFIED;
     }
@@ -124,13 +263,15 @@ enum precondition_result precondition_check(const struct precondition *p)
 bool precondition_range_ok(const struct precondition *p)
 {
     int64_t date;
+    bool is_ours;
 
     if (!p->if_range)
         return true;
-    const char *const v = p->if_range + strspn(p->if_range, " \t");
-    if (*v == '"') /* strong comparison; a weak tag never matches */
-        return strcmp(v, p->etag) == 0;
+    const char *v = p->if_range + strspn(p->if_range, " \t");
+    /* One tag and nothing behind it; a weak one never matches. */
+    if (take_etag(&v, p->etag, false, &is_ours))
+        return is_ours && !*v;
     /* A date must be exactly ours. */
-    return p->mtime != INT64_MIN && precondition_parse_date(v, &date) &&
+    return p->mtime != INT64_MIN && field_date(v, p->now, &date) &&
            date == p->mtime;
 }
