@@ -51,6 +51,15 @@ static enum plt_status take_ranges(struct request *r, const char *text)
     return st;
 }
 
+/* RFC 9110 8.8.2.1: a time that is still to come must not be told; now stands
+ * for it, which no client can name afterwards. */
+static int64_t last_modified(const struct request *r)
+{
+    const int64_t mtime = image_mtime(r->image), now = (int64_t)time(NULL);
+
+    return mtime < now ? mtime : now;
+}
+
 /* Preconditions, then the range (RFC 9110 13.2.2): r->status, the spans. */
 static enum plt_status decide(struct request *r)
 {
@@ -61,7 +70,7 @@ static enum plt_status decide(struct request *r)
                                        r->if_unmodified_since,
                                    .if_range = r->if_range,
                                    .etag = image_etag(r->image),
-                                   .mtime = image_mtime(r->image),
+                                   .mtime = last_modified(r),
                                    .now = (int64_t)time(NULL)};
 
     free(r->multi);
@@ -200,7 +209,7 @@ static void add_headers(const struct request *r, struct MHD_Response *response)
     /* May be stored, must be asked about: what it decodes to is pinned by the
      * ETag, not by time. */
     (void)MHD_add_response_header(response, "Cache-Control", "no-cache");
-    precondition_format_date(image_mtime(r->image), value);
+    precondition_format_date(last_modified(r), value);
     if (value[0])
         (void)MHD_add_response_header(response, "Last-Modified", value);
     if (r->status == MHD_HTTP_NOT_MODIFIED)
@@ -222,7 +231,7 @@ static void add_headers(const struct request *r, struct MHD_Response *response)
     }
 }
 
-/* HEAD: a length and nothing to take it from. */
+/* HEAD and 304: a length and nothing to take it from. */
 static ssize_t no_body(void *cookie, uint64_t pos, char *buf, size_t max)
 {
     (void)cookie;
@@ -235,7 +244,9 @@ static ssize_t no_body(void *cookie, uint64_t pos, char *buf, size_t max)
 static enum MHD_Result answer_disk(struct request *r)
 {
     struct MHD_Response *response;
-    const uint64_t len = content_len(r);
+    const bool is_same = r->status == MHD_HTTP_NOT_MODIFIED;
+    /* 8.6: a 304 has the length of the 200, or none */
+    const uint64_t len = is_same ? r->size : content_len(r);
     const uint8_t *content = NULL; /* all of it, when it is at hand */
 
     if (r->status == MHD_HTTP_RANGE_NOT_SATISFIABLE)
@@ -245,7 +256,7 @@ static enum MHD_Result answer_disk(struct request *r)
     if (r->status == MHD_HTTP_PRECONDITION_FAILED)
         return answer_problem(r, r->status, "precondition failed",
                               "the disk is another version");
-    if (r->is_head && len) {
+    if ((r->is_head || is_same) && len) {
         response =
             MHD_create_response_from_callback(len, 1024, no_body, NULL, NULL);
     } else if (r->piece && r->piece_len == len) {
