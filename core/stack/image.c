@@ -859,7 +859,7 @@ const char *image_etag(const struct image *image)
 
 int64_t image_mtime(const struct image *image)
 {
-    return stack_identity(image->stack)->mtime;
+    return stack_mtime(image->stack);
 }
 
 const char *image_name(const struct image *image)

@@ -157,7 +157,8 @@ PLT_MUST_USE MAY_WAIT enum plt_status image_resolve_size(struct image *image,
 /* A strong validator with its quotes, borrowed; derived from what pins the
  * source and from the stack. */
 const char *image_etag(const struct image *image);
-/* Of the source: seconds since 1970, or INT64_MIN. */
+/* Of the disk: seconds since 1970; INT64_MIN: unknown, or of several sources.
+ */
 int64_t image_mtime(const struct image *image);
 /* As the client named it; borrowed. */
 const char *image_name(const struct image *image);

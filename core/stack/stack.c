@@ -79,6 +79,16 @@ const struct plt_identity *stack_identity(const struct stack *stack)
     return &stack->source->identity;
 }
 
+int64_t stack_mtime(const struct stack *stack)
+{
+    for (size_t i = 0; i < stack->n_nodes; i++) {
+        const struct node *const node = stack->nodes[i];
+        if (!node->below && node != stack->source)
+            return INT64_MIN;
+    }
+    return stack->source->identity.mtime;
+}
+
 const struct location *stack_place(const struct stack *stack)
 {
     return stack->places[0];

@@ -44,6 +44,10 @@ bool stack_has_changed(const struct stack *stack);
 const char *stack_etag(const struct stack *stack); /* with its quotes */
 /* Of the chain's own source. */
 const struct plt_identity *stack_identity(const struct stack *stack);
+/* When what it decodes to was last modified: seconds since 1970; INT64_MIN:
+ * unknown, or of several sources, of which any may change under the others'
+ * times. */
+int64_t stack_mtime(const struct stack *stack);
 const struct location *stack_place(const struct stack *stack);
 /* Ask every source whether it is what was opened; PLT_CHANGED if not. */
 PLT_MUST_USE enum plt_status
