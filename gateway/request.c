@@ -80,6 +80,7 @@ void request_unref(struct request *r)
 struct header_copy {
     const char *name;
     char *value; /* several fields of one name, joined as RFC 9110 5.3 says */
+    bool has_no_memory;
 };
 
 static enum MHD_Result join_header(void *cookie, enum MHD_ValueKind kind,
@@ -98,20 +99,21 @@ static enum MHD_Result join_header(void *cookie, enum MHD_ValueKind kind,
                        h->value ? ", " : "", value);
         free(h->value);
         h->value = grown;
+    } else {
+        h->has_no_memory = true;
     }
     return MHD_YES;
 }
 
-static char *copy_header(struct MHD_Connection *c, const char *name)
-{
-    struct header_copy h = {.name = name};
-    (void)MHD_get_connection_values(c, MHD_HEADER_KIND, join_header, &h);
-    return h.value;
-}
-
 char *request_header(struct request *r, const char *name)
 {
-    return copy_header(r->connection, name);
+    struct header_copy h = {.name = name};
+
+    (void)MHD_get_connection_values(r->connection, MHD_HEADER_KIND, join_header,
+                                    &h);
+    /* Without its condition or range it would be another request. */
+    r->has_no_memory = r->has_no_memory || h.has_no_memory;
+    return h.value;
 }
 
 /* The client's own id, where it is one that may stand in a log line. */
@@ -165,17 +167,17 @@ void request_begin(struct request *r, struct MHD_Connection *connection,
     r->connection = connection;
     (void)snprintf(r->method, sizeof(r->method), "%s", method);
     r->is_head = strcmp(method, "HEAD") == 0;
-    r->range = r->is_head ? NULL : copy_header(connection, "Range");
-    r->if_match = copy_header(connection, "If-Match");
-    r->if_none_match = copy_header(connection, "If-None-Match");
-    r->if_modified_since = copy_header(connection, "If-Modified-Since");
-    r->if_unmodified_since = copy_header(connection, "If-Unmodified-Since");
-    r->if_range = copy_header(connection, "If-Range");
-    r->want_content_digest = copy_header(connection, "Want-Content-Digest");
-    r->want_repr_digest = copy_header(connection, "Want-Repr-Digest");
-    r->origin = copy_header(connection, "Origin");
-    r->content_type = copy_header(connection, "Content-Type");
-    char *const accept = copy_header(connection, "Accept");
+    r->range = r->is_head ? NULL : request_header(r, "Range");
+    r->if_match = request_header(r, "If-Match");
+    r->if_none_match = request_header(r, "If-None-Match");
+    r->if_modified_since = request_header(r, "If-Modified-Since");
+    r->if_unmodified_since = request_header(r, "If-Unmodified-Since");
+    r->if_range = request_header(r, "If-Range");
+    r->want_content_digest = request_header(r, "Want-Content-Digest");
+    r->want_repr_digest = request_header(r, "Want-Repr-Digest");
+    r->origin = request_header(r, "Origin");
+    r->content_type = request_header(r, "Content-Type");
+    char *const accept = request_header(r, "Accept");
     r->wants_events =
         !r->is_head && accept && strstr(accept, "text/event-stream");
     free(accept);

@@ -46,7 +46,8 @@ struct request {
     char method[16];
     char client[64];
     uint64_t start_ns;
-    bool has_begun; /* the handler has seen it */
+    bool has_begun;     /* the handler has seen it */
+    bool has_no_memory; /* for a header field */
     bool has_dispatched;
     uint64_t body_len; /* of what the client sent */
     char *body;        /* of a POST; new */

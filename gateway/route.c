@@ -157,7 +157,9 @@ enum MHD_Result route_dispatch(struct request *r, bool is_first)
         return answer_problem(r, MHD_HTTP_SERVICE_UNAVAILABLE, "shutting down",
                               "ask another server");
     enum plt_status st = PLT_OK;
-    if (route->also)
+    if (r->has_no_memory)
+        st = plt_fail(&r->err, PLT_NOMEM, "a header field");
+    else if (route->also)
         st = reference_check_query(r->query, route->also,
                                    route->kind == KIND_PLAIN, &r->err);
     if (st == PLT_OK && route->kind != KIND_PLAIN)

@@ -74,7 +74,13 @@ static enum plt_status check(struct file *f, struct plt_error *err)
         return PLT_OK;
     if (fstat(f->fd, &now) != 0)
         return plt_fail_sys(err, PLT_IO, errno, "fstat");
-    if (now.st_size != f->sb.st_size || !same_time(now.st_mtim, f->sb.st_mtim))
+    /* Who writes in place can put the old time back (rsync --inplace -t), but
+     * not the inode's own; that moves, too, when a name of it goes, which is
+     * how a file is replaced: the bytes are the old ones then. */
+    if (now.st_size != f->sb.st_size ||
+        !same_time(now.st_mtim, f->sb.st_mtim) ||
+        (!same_time(now.st_ctim, f->sb.st_ctim) &&
+         now.st_nlink == f->sb.st_nlink))
         return plt_fail(err, PLT_CHANGED, "the file was written to");
     return PLT_OK;
 }

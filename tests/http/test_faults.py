@@ -111,6 +111,26 @@ def local_changes():
         server.get("/disk/lab/l.raw")
 
 
+@case("a local file written in place, its size and time put back, keeps no ETag")
+def same_time():
+    path = www + "/same.raw"
+    seen = {}
+    for k in range(6):
+        with open(path, "r+b" if k else "wb") as f:
+            f.write(bytes([k]) * 5000)
+        os.utime(path, ns=(1, 1600000000 * 10**9))
+        end = time.time() + 10
+        while True:
+            r = server.get("/disk/lab/same.raw")
+            if r.status == 200:
+                assert seen.setdefault(r.getheader("ETag"), r.body) == r.body, k
+                if r.body == bytes([k]) * 5000:
+                    break
+            assert time.time() < end
+            time.sleep(0.05)
+    assert len(seen) == 6
+
+
 @case("a server that has stopped: what is in memory is served, the rest is 502, and it comes back")
 def stopped():
     other = Nginx(www)
