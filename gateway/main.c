@@ -2,6 +2,7 @@
 /* platterd: flags, start, signals, stop. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -77,6 +78,10 @@ int main(int argc, char **argv)
     log_set_level(config->log_level);
     /* The server's from here on; a reload may replace it. */
     char *const pid_file = config->pid_file ? strdup(config->pid_file) : NULL;
+    /* Fixed, or glibc lets the limit grow with what it sees and keeps blocks of
+     * the cache on heaps that never shrink: a gateway that has looked into 300
+     * gzip images held 560 MB for 256 MiB of budget, and 300 MB with this. */
+    (void)mallopt(M_MMAP_THRESHOLD, 256 * 1024);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGTERM);

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "gzip_crowd.h"
 #include "gzip_header.h"
 #include "gzip_image.h"
 
@@ -134,6 +135,8 @@ static enum plt_status gzip_open(const struct plt_open_args *args, void **image,
     gz->host = args->host;
     gz->child = args->child;
     gz->state_fd = -1;
+    gz->crowd = (struct gzip_crowd *)gz->host->shared(gz->host, gzip_crowd_make,
+                                                      gzip_crowd_destroy);
     memcpy(gz->child_id, args->child_id, sizeof(gz->child_id));
     (void)pthread_mutex_init(&gz->lock, NULL);
     (void)pthread_condattr_init(&attr);

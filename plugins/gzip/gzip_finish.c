@@ -35,11 +35,6 @@ void gzip_finish_start(struct front *f, const struct gzip_point *p)
     for (size_t i = 0; i < FRONT_TRIALS; i++)
         f->trials[i].is_taken = false;
     pthread_mutex_unlock(&f->lock);
-    for (unsigned i = 0; i < GZIP_WINDOW; i++) {
-        n->dicts[0][i] = (uint8_t)(i & 255);
-        n->dicts[1][i] = (uint8_t)(i >> 8);
-        n->dicts[2][i] = (uint8_t) ~(i & 255);
-    }
 }
 
 /* ---- Points ---- */
@@ -103,9 +98,12 @@ static bool try_restart(struct finish *n, const struct trial *t, unsigned which)
     struct inflate_state *const s = &n->state;
     const unsigned skip = (unsigned)(t->point.in_bits % 8);
 
+    for (unsigned i = 0; i < GZIP_WINDOW; i++)
+        n->dict[i] = which == 0   ? (uint8_t)(i & 255)
+                     : which == 1 ? (uint8_t)(i >> 8)
+                                  : (uint8_t) ~(i & 255);
     isal_inflate_init(s);
-    if (isal_inflate_set_dict(s, n->dicts[which], GZIP_WINDOW) !=
-            ISAL_DECOMP_OK ||
+    if (isal_inflate_set_dict(s, n->dict, GZIP_WINDOW) != ISAL_DECOMP_OK ||
         !t->in_len)
         return false;
     union {
@@ -165,7 +163,8 @@ static void begin_member(struct front *f, const struct mark *m, uint64_t out)
 
     n->member_crc = n->member_len = 0;
     pthread_mutex_lock(&gz->lock);
-    gz->members++;
+    if (out >= gz->out) /* what is decoded again has been counted */
+        gz->members++;
     const bool is_new = !gz->n_points || gz->points[gz->n_points - 1].out < out;
     pthread_mutex_unlock(&gz->lock);
     if (m->is_point && is_new) {

@@ -13,22 +13,26 @@
  * between points. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <platter/bytes.h>
 
+#include "gzip_crowd.h"
 #include "gzip_front.h"
 #include "gzip_header.h"
 
 enum {
-    IN_CAP = 512 * 1024,
+    IN_CAP = 256 * 1024,
     CARRY = 1024, /* consumed input that stays at hand: ISA-L's read-ahead, and
                      the part of a header that it keeps */
     SLICE = 4096,
     STEP = 4,
-    LEAD = 32 << 20, /* how far ahead of its readers the front keeps what it
-                        decodes, and waits for them while they are active */
-    IDLE_MS = 2000   /* readers not seen for so long are gone */
+    LEAD = 32 << 20,  /* how far ahead of its readers the front keeps what it
+                         decodes, and waits for them while they are active */
+    IDLE_MS = 2000,   /* readers not seen for so long are gone */
+    RUN_ON = 4 << 20, /* how far it goes unasked without a place in the crowd */
+    PATIENCE_MS = 2000 /* after so long without one its memory is given up */
 };
 
 struct decoder {
@@ -52,6 +56,8 @@ struct decoder {
     uint64_t members;
     struct trial *trial; /* being collected, or NULL */
     struct trial *spare; /* for the next one, or NULL */
+    bool has_place;      /* in the crowd */
+    bool is_paused;      /* gave up for want of one */
 };
 
 static uint64_t out_now(const struct decoder *f)
@@ -369,18 +375,44 @@ static bool decode_some(struct decoder *f)
     return true;
 }
 
-/* Let readers that are at work catch up: what is far ahead of them would be
- * thrown out of the cache before they come. */
-static void pace(struct decoder *f)
+/* Readers that are at work catch up: what is far ahead of them would be thrown
+ * out of the cache before they come. */
+static bool is_ahead_locked(const struct decoder *f)
+{
+    const struct gzip_image *const gz = f->front.gz;
+    return f->part.block_off > gz->want + LEAD &&
+           gzip_now_ns() - gz->want_ns < IDLE_MS * UINT64_C(1000000);
+}
+
+/* Nobody waits for what comes next, and others are in its place. */
+static bool is_crowded_locked(struct decoder *f)
+{
+    const struct gzip_image *const gz = f->front.gz;
+
+    if (f->has_place || f->part.block_off <= gz->want + RUN_ON)
+        return false;
+    f->has_place = gzip_crowd_enter(gz->crowd);
+    return !f->has_place;
+}
+
+/* Wait where going on helps nobody.  False: for too long, begin again later. */
+static bool pace(struct decoder *f)
 {
     struct gzip_image *const gz = f->front.gz;
+    const uint64_t until = gzip_now_ns() + PATIENCE_MS * UINT64_C(1000000);
+    bool is_crowded = false;
 
     pthread_mutex_lock(&gz->lock);
     while (!gz->is_stopping && !gz->n_waiting &&
-           f->part.block_off > gz->want + LEAD &&
-           gzip_now_ns() - gz->want_ns < IDLE_MS * UINT64_C(1000000))
+           ((is_crowded = is_crowded_locked(f)) || is_ahead_locked(f))) {
+        if (is_crowded && gzip_now_ns() > until)
+            break;
         gzip_wait_locked(gz, gzip_now_ns() + 50 * UINT64_C(1000000));
+        is_crowded = false;
+    }
     pthread_mutex_unlock(&gz->lock);
+    f->is_paused = is_crowded;
+    return !is_crowded;
 }
 
 /* A member's data up to its last bit. */
@@ -393,9 +425,8 @@ static bool run_body(struct decoder *f)
         if (!decode_some(f))
             return false;
         if (f->fill == GZIP_BLOCK) {
-            if (!next_slot(f))
+            if (!next_slot(f) || !pace(f))
                 return false;
-            pace(f);
         }
     }
     if (f->trial && !close_trial(f))
@@ -552,34 +583,64 @@ static bool is_final(enum plt_status st)
            st == PLT_CANCELLED || st == PLT_BUG;
 }
 
-static struct decoder *decoder_new(struct gzip_image *gz, struct plt_io *io)
-{
-    struct decoder *const f = calloc(1, sizeof(*f));
+/* A decoder and its finisher. */
+struct pair {
+    struct decoder *decoder;
+    struct plt_task *finisher;
+};
 
-    if (!f)
-        return NULL;
-    f->front.gz = gz;
-    f->io = io;
-    (void)pthread_mutex_init(&f->front.lock, NULL);
-    (void)pthread_cond_init(&f->front.moved, NULL);
-    return f;
-}
-
-static void decoder_free(struct decoder *f, struct plt_task *finisher)
+static void pair_stop(struct gzip_image *gz, struct pair *p)
 {
-    struct plt_host *host;
+    struct decoder *const f = p->decoder;
 
     if (!f)
         return;
-    host = f->front.gz->host;
     pthread_mutex_lock(&f->front.lock);
     f->front.is_over = true;
     pthread_cond_broadcast(&f->front.moved);
     pthread_mutex_unlock(&f->front.lock);
-    host->task_stop(host, finisher);
+    gz->host->task_stop(gz->host, p->finisher);
+    if (f->has_place)
+        gzip_crowd_leave(gz->crowd);
     (void)pthread_cond_destroy(&f->front.moved);
     (void)pthread_mutex_destroy(&f->front.lock);
-    free(f);
+    (void)munmap(f, sizeof(*f));
+    gz->host->mem_give(gz->host, sizeof(*f));
+    *p = (struct pair){.decoder = NULL};
+}
+
+/* Mapped, so that what hundreds of them had goes back when they rest. */
+static struct decoder *decoder_new(struct gzip_image *gz, struct plt_error *err)
+{
+    if (gz->host->mem_take(gz->host, sizeof(struct decoder), err) != PLT_OK)
+        return NULL;
+    void *const p = mmap(NULL, sizeof(struct decoder), PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p != MAP_FAILED)
+        return (struct decoder *)p;
+    gz->host->mem_give(gz->host, sizeof(struct decoder));
+    err->status = plt_fail(err, PLT_NOMEM, "a decoder");
+    return NULL;
+}
+
+static bool pair_start(struct gzip_image *gz, struct plt_io *io, bool has_place,
+                       struct pair *p, struct plt_error *err)
+{
+    struct decoder *const f = decoder_new(gz, err);
+
+    *p = (struct pair){.decoder = f};
+    if (!f) {
+        if (has_place)
+            gzip_crowd_leave(gz->crowd);
+        return false;
+    }
+    f->front.gz = gz;
+    f->io = io;
+    f->has_place = has_place;
+    (void)pthread_mutex_init(&f->front.lock, NULL);
+    (void)pthread_cond_init(&f->front.moved, NULL);
+    return gz->host->task_start(gz->host, gzip_finish_run, &f->front,
+                                &p->finisher, err) == PLT_OK;
 }
 
 /* Tell the readers, and wait until one asks again: an origin may come back.
@@ -601,20 +662,54 @@ static bool fail(struct gzip_image *gz, struct plt_io *io,
     return !is_over;
 }
 
+/* Without a decoder, until somebody waits for the front or there is a place for
+ * it (*has_place), but a moment at least.  False: it is over. */
+static bool rest(struct gzip_image *gz, struct plt_io *io, bool *has_place)
+{
+    const uint64_t ms = UINT64_C(1000000);
+    const uint64_t until = gzip_now_ns() + 20 * ms;
+    bool is_over = false, is_wanted = false;
+
+    *has_place = false;
+    pthread_mutex_lock(&gz->lock);
+    while (!is_over && !is_wanted && !*has_place) {
+        const uint64_t now = gzip_now_ns();
+        gzip_wait_locked(gz,
+                         gz->n_waiting && now < until ? until : now + 500 * ms);
+        is_over = gz->is_stopping || io->cancelled(io);
+        is_wanted = gz->n_waiting && gzip_now_ns() >= until;
+        *has_place = !is_over && !is_wanted && gzip_crowd_enter(gz->crowd);
+    }
+    pthread_mutex_unlock(&gz->lock);
+    return !is_over;
+}
+
 void gzip_front_run(void *image, struct plt_io *io)
 {
     struct gzip_image *const gz = (struct gzip_image *)image;
-    struct decoder *const f = decoder_new(gz, io);
-    struct plt_task *finisher = NULL;
-    struct plt_error err;
+    struct pair p = {.decoder = NULL};
+    struct plt_error err = {.at = PLT_AT_NONE};
+    bool goes_on = true, has_place = false;
 
-    if (!f)
-        err.status = plt_fail(&err, PLT_NOMEM, "a decoder");
-    if (!f || gz->host->task_start(gz->host, gzip_finish_run, &f->front,
-                                   &finisher, &err) != PLT_OK)
-        (void)fail(gz, io, &err, true);
-    else
-        while (!run_all(f) && fail(gz, io, &f->err, is_final(f->err.status)))
-            ;
-    decoder_free(f, finisher);
+    while (goes_on) {
+        if (!p.decoder && !pair_start(gz, io, has_place, &p, &err)) {
+            pair_stop(gz, &p);
+            goes_on = err.status == PLT_NOMEM ? rest(gz, io, &has_place)
+                                              : fail(gz, io, &err, true);
+            continue;
+        }
+        has_place = false;
+        p.decoder->is_paused = false;
+        goes_on = !run_all(p.decoder);
+        if (goes_on && p.decoder->is_paused) {
+            pair_stop(gz, &p);
+            goes_on = rest(gz, io, &has_place);
+            if (!goes_on)
+                break;
+        } else if (goes_on) {
+            goes_on =
+                fail(gz, io, &p.decoder->err, is_final(p.decoder->err.status));
+        }
+    }
+    pair_stop(gz, &p);
 }

@@ -23,7 +23,7 @@ enum {
     FRONT_SLOTS = 4, /* a mebibyte: it stays in a core's cache */
     FRONT_PARTS = 8,
     FRONT_MARKS = 32,    /* of a part */
-    FRONT_TRIALS = 3,    /* points found and not yet tried */
+    FRONT_TRIALS = 2,    /* points found and not yet tried */
     TRIAL_IN = 48 * 1024 /* 32 KiB of output need no more */
 };
 
@@ -72,7 +72,7 @@ struct finish {
     size_t sums_written;
     struct inflate_state state;
     uint8_t trial_out[3][GZIP_WINDOW];
-    uint8_t dicts[3][GZIP_WINDOW];
+    uint8_t dict[GZIP_WINDOW];
 };
 
 struct front {

@@ -69,6 +69,7 @@ struct gzip_image {
     uint64_t dict_size;
 
     /* plain stream */
+    struct gzip_crowd *crowd; /* of all images; or NULL */
     struct plt_task *front;
     pthread_mutex_t lock;
     pthread_cond_t moved; /* the front moved or ended, or a span was decoded */

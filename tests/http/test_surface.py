@@ -524,6 +524,32 @@ def boundary():
     assert len(seen) == 20
 
 
+@case("gzip images that were looked into once are not all decoded at the same time")
+def crowd():
+    many = www + "/many"
+    os.makedirs(many)
+    with open(many + "/0.raw", "wb") as f:
+        for _ in range(48):
+            f.write(random.randbytes(1 << 20))
+    far = part(many + "/0.raw", 40 << 20, 4096)
+    sh("tar -cf 0.tar 0.raw && gzip -1 0.tar && rm 0.raw", cwd=many)
+    for i in range(1, 60):
+        os.link(many + "/0.tar.gz", f"{many}/{i}.tar.gz")
+    gate = Platterd({"lab": www})
+    for i in range(60):
+        gate.range(f"/disk/lab/many/{i}.tar.gz", 0, 4096)
+    time.sleep(4)
+    # A task each that waits, and two of them at work with a helper.
+    threads = len(os.listdir(f"/proc/{gate.proc.pid}/task"))
+    assert threads < 90, threads
+    for i in (3, 59, 30):  # and who is asked goes on at once
+        start = time.time()
+        assert gate.range(f"/disk/lab/many/{i}.tar.gz", 40 << 20, 4096) == far
+        assert time.time() - start < 20
+    gate.stop()
+    shutil.rmtree(many)
+
+
 @case("what has nothing to be checked is not called good; an answer that is no archive says so")
 def nothing_to_check():
     for name in ("d.raw", "d.tar.gz"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 STD = re.compile(
     r"<((assert|ctype|dirent|dlfcn|errno|fcntl|float|getopt|inttypes|limits|"
-    r"locale|math|netdb|pthread|poll|sched|semaphore|signal|stdarg|stdatomic|"
+    r"locale|malloc|math|netdb|pthread|poll|sched|semaphore|signal|stdarg|stdatomic|"
     r"stdbool|stddef|stdint|stdio|stdlib|string|strings|syslog|time|unistd)"
     r"|(sys|net|netinet|arpa|linux)/[a-z0-9_]+)\.h>")
 

@@ -48,7 +48,7 @@ class Nginx:
         user = "user root;" if os.getuid() == 0 else ""
         with open(self.dir + "/conf", "w") as f:
             f.write(f"""{user} worker_processes 1; daemon off; pid {self.dir}/pid;
-error_log {self.dir}/err; events {{ worker_connections 512; }}
+error_log {self.dir}/err; events {{ worker_connections 8192; }}
 http {{ log_format c '$uri $status $body_bytes_sent $http_traceparent'; access_log {self.log} c;
 client_body_temp_path {self.dir}/t; proxy_temp_path {self.dir}/t;
 fastcgi_temp_path {self.dir}/t; uwsgi_temp_path {self.dir}/t;
