@@ -2,7 +2,8 @@
 """guestfish looks into the disk of an archive, over HTTP.
 
 It boots a kernel of its own in QEMU, which is emulated here (no KVM is asked for): that
-takes a quarter of a minute.  Where /boot has no kernel, the one of Debian's package is
+takes a quarter of a minute.  nbdkit's curl plugin stands between: QEMU 7.2's own http
+driver stalls for good now and then, against nginx as well.  Where /boot has no kernel, the one of Debian's package is
 unpacked for it, and not installed."""
 import sys, os
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
@@ -35,7 +36,7 @@ def kernel():
             "SUPERMIN_MODULES": f"{d}/lib/modules/{version}"}
 
 
-@case("guestfish -a http://...: a file of the file system of the disk in the archive")
+@case("guestfish over nbdkit curl: a file of the file system of the disk in the archive")
 def guestfish():
     d = tempfile.mkdtemp(dir=tmp)
     # supermin looks at the folder even when it takes nothing from there
@@ -45,9 +46,17 @@ def guestfish():
     env = {**os.environ, **kernel(), "LIBGUESTFS_BACKEND": "direct", "LIBGUESTFS_CACHEDIR": d,
            "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg", "TMPDIR": d}
     try:
-        out = sh(["timeout", "200", "guestfish", "--ro", "--format=raw", "-a", U, "run", ":",
-                  "list-filesystems", ":", "mount-ro", "/dev/sda1", "/", ":",
-                  "checksum", "sha256", "/tar"], env=env).decode().split("\n")
+        guest = ("guestfish --ro --format=raw -a nbd://?socket=$unixsocket run : list-filesystems : "
+                 "mount-ro /dev/sda1 / : checksum sha256 /tar")
+        p = subprocess.Popen(["nbdkit", "-U", "-", "-r", "curl", U, "--run", guest], env=env,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+        try:
+            out, err = p.communicate(timeout=400)
+        except subprocess.TimeoutExpired:
+            os.killpg(p.pid, signal.SIGKILL)
+            raise
+        assert p.returncode == 0, err
+        out = out.decode().split("\n")
     finally:
         if is_bare:
             os.rmdir("/lib/modules")

@@ -73,12 +73,16 @@ def long_answers():
     want = hashlib.sha256(whole).hexdigest()
     blocks = hashlib.sha256(b"".join(hashlib.sha256(whole[i:i + (1 << 20)]).digest()
                                      for i in range(0, size, 1 << 20))).hexdigest()
-    errors = []
+    errors, good = [], []
 
     def all_of(path):
-        r = server.get(path, timeout=120)
+        try:
+            r = server.get(path, timeout=120)
+        except (http.client.IncompleteRead, ConnectionResetError):
+            return  # with so little memory: cut, and visibly
         if r.status == 200 and r.body != whole:
             errors.append(path)
+        good.extend([path] * (r.status == 200))
 
     def sums(path):
         for query, sum in (("", want), ("?block_size=1M", blocks)):
@@ -98,6 +102,7 @@ def long_answers():
         for job in jobs:
             job.result()
     assert not errors, errors[:3]
+    assert len(good) > len(PATHS) // 4, good
 
 
 @case("a reload under load: nobody is disturbed, and images come and go")
