@@ -168,6 +168,14 @@ static bool same_version(const struct curl_image *ci,
     return !ci->modified[0] || strcmp(ci->modified, a->modified) == 0;
 }
 
+bool curl_end_fits(const struct curl_image *ci, const struct curl_answer *a,
+                   size_t cap)
+{
+    return a->code == 206 && !a->is_coded && same_version(ci, a) &&
+           a->has_range && a->total == ci->size && a->last == ci->size - 1 &&
+           a->first == (ci->size > cap ? ci->size - cap : 0);
+}
+
 enum plt_status curl_answer_check(const struct curl_image *ci,
                                   const struct curl_answer *a, uint64_t off,
                                   uint64_t len, struct plt_error *err)

@@ -61,6 +61,7 @@ CURL *curl_make(struct curl_image *ci, const struct plt_io *io,
         return NULL;
     }
     (void)curl_easy_setopt(c, CURLOPT_HTTPHEADER, *headers);
+    (void)curl_easy_setopt(c, CURLOPT_SHARE, curl_pool_share(ci->pool));
     (void)curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, curl_answer_header);
     (void)curl_easy_setopt(c, CURLOPT_HEADERDATA, answer);
     (void)curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
@@ -73,6 +74,29 @@ CURL *curl_make(struct curl_image *ci, const struct plt_io *io,
     (void)curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 256L * 1024);
     (void)curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
     return c;
+}
+
+void curl_measure(struct curl_image *ci, CURL *easy, uint64_t bytes)
+{
+    curl_off_t asked = 0, first = 0, last = 0;
+
+    (void)curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &asked);
+    (void)curl_easy_getinfo(easy, CURLINFO_STARTTRANSFER_TIME_T, &first);
+    (void)curl_easy_getinfo(easy, CURLINFO_TOTAL_TIME_T, &last);
+    if (asked < 0 || first <= asked || last < first)
+        return;
+    (void)pthread_mutex_lock(&ci->lock);
+    curl_cost_learn(&ci->cost, (uint64_t)(first - asked) * 1000,
+                    (uint64_t)(last - first) * 1000, bytes);
+    (void)pthread_mutex_unlock(&ci->lock);
+}
+
+uint64_t curl_gap(struct curl_image *ci)
+{
+    (void)pthread_mutex_lock(&ci->lock);
+    const uint64_t gap = curl_cost_gap(&ci->cost);
+    (void)pthread_mutex_unlock(&ci->lock);
+    return gap;
 }
 
 enum plt_status curl_redirect(struct curl_image *ci,
@@ -245,6 +269,8 @@ static void judge(struct transfer *t, CURLcode code)
     if (t->st == PLT_OK && t->got != t->len)
         t->st = plt_fail(&t->err, PLT_ORIGIN, "the answer was cut short");
     t->is_done = t->st == PLT_OK;
+    if (t->is_done)
+        curl_measure(t->ci, t->easy, t->len);
 }
 
 /* Run the transfers that are not done, a few at a time, to their ends. */
@@ -293,16 +319,20 @@ static enum plt_status run_all(struct curl_image *ci, CURLM *lane,
     return st;
 }
 
-/* Wants that are near become one transfer. */
+/* Wants that are near become one transfer.  What lies between them is there
+ * already (curl_read.c): it is read over where that is less than a round trip,
+ * and little beside what is wanted. */
 static size_t plan(struct curl_image *ci, const struct curl_want *wants,
                    size_t n, struct transfer *ts)
 {
+    const uint64_t most = curl_gap(ci);
     size_t n_ts = 0;
 
     for (size_t i = 0; i < n; i++) {
         struct transfer *const last = n_ts ? &ts[n_ts - 1] : NULL;
         const uint64_t end = wants[i].off + wants[i].len;
-        if (last && wants[i].off - (last->off + last->len) <= CURL_GAP &&
+        const uint64_t gap = last ? wants[i].off - (last->off + last->len) : 0;
+        if (last && gap <= most && gap <= (last->len + wants[i].len) / 8 &&
             end - last->off <= CURL_PIECE) {
             last->len = end - last->off;
             last->n_wants++;

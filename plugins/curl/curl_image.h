@@ -6,8 +6,10 @@
  * at the same time on the calling thread, and gives it back.  The caller waits
  * anyway; so there is no thread of ours to hand over to and wake up.
  *
- * Lock: `lock` guards url; `forward_lock` serialises the one
- * forward reader of an origin without ranges, and is held while it reads. */
+ * Locks: `claim_lock` keeps the claims of one read together and in the order of
+ * their places in runs; `run_lock` guards the runs; `lock` url and cost.  They
+ * are taken in this order.  `forward_lock` serialises the one forward reader of
+ * an origin without ranges, and is held while it reads. */
 #ifndef CURL_IMAGE_H
 #define CURL_IMAGE_H
 
@@ -15,20 +17,20 @@
 
 #include <curl/curl.h>
 
+#include <stdatomic.h>
+
 #include <platter/driver.h>
 
+#include "curl_plan.h"
+
 enum {
-    /* Read at open, kept: what probing looks at, and the tables of a fresh
-     * qcow2 with its first cluster of data. */
-    CURL_HEAD = 384 * 1024,
-    CURL_HEAD_KEPT = 64 * 1024, /* ... in the image; the rest in the cache */
-    CURL_BLOCK = 64 * 1024,     /* unit of the cache for small reads */
-    CURL_DIRECT = 256 * 1024,   /* longer segments pass the cache by */
-    CURL_GAP = 64 * 1024, /* ranges closer than this are one request: it is
-                             cheaper to read over than to ask again */
-    CURL_PIECE = 4 << 20, /* longer ranges are split, to be parallel */
-    CURL_PARALLEL = 8,    /* transfers of one read at a time */
-    CURL_LANES = 48,      /* kept, of all images together */
+    CURL_BLOCK = 64 * 1024,      /* unit of the cache */
+    CURL_HEAD_KEPT = CURL_BLOCK, /* of what is read at open, in the image */
+    CURL_PIECE = 4 << 20,        /* longer ranges are split, to be parallel */
+    CURL_RUNS = 8,     /* forward readers of an image that are told apart */
+    CURL_STREAMS = 24, /* long requests of theirs, of all images together */
+    CURL_PARALLEL = 8, /* transfers of one read at a time */
+    CURL_LANES = 48,   /* kept, of all images together */
     CURL_TRIES = 4,
     CURL_REDIRECTS = 5,
     CURL_MAX_HEADERS = 64 * 1024,
@@ -36,7 +38,6 @@ enum {
     CURL_CONNECT_MS = 10000
 };
 
-#define CURL_HEAD_RANGE "0-393215" /* CURL_HEAD bytes */
 #define CURL_TOTAL_UNKNOWN UINT64_MAX
 
 /* What the headers of one answer said. */
@@ -48,6 +49,22 @@ struct curl_answer {
     uint64_t length;
     long retry_after; /* seconds; -1: not said */
     size_t header_bytes;
+};
+
+/* One who reads forward: curl_run.c. */
+struct curl_run {
+    uint64_t begin;   /* where it was first seen */
+    uint64_t end;     /* where it left off; places are given out up to there */
+    uint64_t turn;    /* ... and have been read up to there */
+    uint64_t bytes;   /* that it has asked for in a row */
+    uint64_t used_ns; /* last */
+    int reads;        /* in a row, none while another one ran */
+    unsigned readers; /* that have a place */
+    bool is_used, is_over;
+    bool is_stream; /* has a long request, or its first reader makes it */
+    /* Of the reader whose turn it is: */
+    struct plt_stream *stream;
+    uint64_t pos, stream_end;
 };
 
 struct curl_image {
@@ -62,8 +79,17 @@ struct curl_image {
 
     pthread_mutex_t lock;
     char *url; /* where redirects led; new text on each change */
+    struct curl_cost cost;
     struct curl_pool *pool;
     char site[256]; /* scheme, host and port of asked_url */
+
+    size_t front;                   /* bytes; see struct curl_guess */
+    atomic_bool has_front, has_end; /* were asked for: see curl_read.c */
+
+    pthread_mutex_t claim_lock;
+    pthread_mutex_t run_lock;
+    pthread_cond_t run_moved;
+    struct curl_run runs[CURL_RUNS];
 
     pthread_mutex_t forward_lock;
     struct plt_stream *forward;
@@ -81,6 +107,10 @@ enum plt_status curl_answer_check(const struct curl_image *ci,
                                   const struct curl_answer *answer,
                                   uint64_t off, uint64_t len,
                                   struct plt_error *err);
+/* The answer to a request for the last `cap` bytes is of the file that ci has
+ * been opened as. */
+bool curl_end_fits(const struct curl_image *ci,
+                   const struct curl_answer *answer, size_t cap);
 /* The class of a status that is no success. */
 enum plt_status curl_status_error(const struct curl_answer *answer,
                                   bool is_open, struct plt_error *err);
@@ -101,6 +131,11 @@ CURL *curl_make(struct curl_image *ci, const struct plt_io *io,
 enum plt_status curl_redirect(struct curl_image *ci,
                               const struct curl_answer *answer,
                               struct plt_error *err);
+/* Learn from an answer that is complete: bytes of body. */
+void curl_measure(struct curl_image *ci, CURL *easy, uint64_t bytes);
+/* What is cheaper to read over than to ask again: bytes. */
+uint64_t curl_gap(struct curl_image *ci);
+
 /* ---- curl_pool.c ---- */
 
 /* Idle lanes of all images, with their connections.  Threads: any. */
@@ -110,6 +145,11 @@ void curl_pool_destroy(void *pool);
 /* NULL: no memory.  One that was last used for the same site, when there is. */
 CURLM *curl_lane_take(struct curl_image *ci);
 void curl_lane_give(struct curl_image *ci, CURLM *lane);
+/* One long request more; false: there are CURL_STREAMS. */
+bool curl_pool_stream_begins(struct curl_pool *pool);
+void curl_pool_stream_ended(struct curl_pool *pool);
+/* Names that were looked up and TLS sessions, for all handles. */
+CURLSH *curl_pool_share(struct curl_pool *pool);
 
 /* ---- curl_fetch.c, again ---- */
 
@@ -127,7 +167,49 @@ enum plt_status curl_fetch(struct curl_image *ci, struct plt_io *io,
                            const struct curl_want *wants, size_t n,
                            struct plt_error *err);
 
+/* ---- curl_first.c ---- */
+
+/* Fill in size, validators, has_ranges, head; what more comes goes into the
+ * cache. */
+enum plt_status curl_first(struct curl_image *ci, struct plt_io *io,
+                           struct plt_error *err);
+
+/* ---- curl_run.c ---- */
+
+void curl_run_init(struct curl_image *ci);
+void curl_run_release(struct curl_image *ci);
+/* One read's place in a run. */
+struct curl_place {
+    struct curl_run *run; /* NULL: it is none's */
+    uint64_t from, to;    /* its turn comes when the run is at `from` */
+    uint64_t bytes;       /* that the run's reader has asked for in a row */
+    bool is_stream;
+};
+/* Take it: does not wait.  To be followed by curl_run_fetch. */
+struct curl_place curl_run_enter(struct curl_image *ci,
+                                 const struct curl_want *wants, size_t n);
+/* As curl_fetch; a reader that goes forward is served from a long request. */
+enum plt_status curl_run_fetch(struct curl_image *ci, struct plt_io *io,
+                               const struct curl_place *place,
+                               const struct curl_want *wants, size_t n,
+                               struct plt_error *err);
+
+/* ---- curl_read.c ---- */
+
+/* Of block `number`: bytes. */
+size_t curl_block_len(const struct curl_image *ci, uint64_t number);
+/* From an origin with ranges, through the cache. */
+enum plt_status curl_read_ranges(struct curl_image *ci, struct plt_io *io,
+                                 const struct plt_seg *segs, size_t n,
+                                 struct plt_error *err);
+
 /* ---- curl_stream.c ---- */
+
+/* A stream of [off, end); for a run. */
+enum plt_status curl_stream_range(struct curl_image *ci, struct plt_io *io,
+                                  uint64_t off, uint64_t end,
+                                  struct plt_stream **stream,
+                                  struct plt_error *err);
 
 enum plt_status curl_stream_open(void *image, struct plt_io *io, uint64_t off,
                                  struct plt_stream **stream,

@@ -16,14 +16,54 @@ struct curl_pool {
     pthread_mutex_t lock;
     struct idle idle[CURL_LANES]; /* used last: at the end */
     unsigned n;
+    unsigned n_streams;
+    CURLSH *share;
+    pthread_mutex_t shared[CURL_LOCK_DATA_LAST]; /* by curl_lock_data */
 };
+
+static void on_lock(CURL *easy, curl_lock_data what, curl_lock_access access,
+                    void *cookie)
+{
+    struct curl_pool *const pool = (struct curl_pool *)cookie;
+
+    (void)easy;
+    (void)access;
+    (void)pthread_mutex_lock(&pool->shared[what]);
+}
+
+static void on_unlock(CURL *easy, curl_lock_data what, void *cookie)
+{
+    struct curl_pool *const pool = (struct curl_pool *)cookie;
+
+    (void)easy;
+    (void)pthread_mutex_unlock(&pool->shared[what]);
+}
+
+/* Connections are not shared: libcurl's are one multi handle's at a time. */
+static CURLSH *make_share(struct curl_pool *pool)
+{
+    CURLSH *const share = curl_share_init();
+
+    if (!share)
+        return NULL;
+    (void)curl_share_setopt(share, CURLSHOPT_LOCKFUNC, on_lock);
+    (void)curl_share_setopt(share, CURLSHOPT_UNLOCKFUNC, on_unlock);
+    (void)curl_share_setopt(share, CURLSHOPT_USERDATA, pool);
+    (void)curl_share_setopt(share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
+    (void)curl_share_setopt(share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+    return share;
+}
 
 void *curl_pool_make(void)
 {
     struct curl_pool *const pool = calloc(1, sizeof(*pool));
 
-    if (pool)
-        (void)pthread_mutex_init(&pool->lock, NULL);
+    if (!pool)
+        return NULL;
+    (void)pthread_mutex_init(&pool->lock, NULL);
+    for (size_t i = 0; i < CURL_LOCK_DATA_LAST; i++)
+        (void)pthread_mutex_init(&pool->shared[i], NULL);
+    pool->share = make_share(pool); /* NULL: it goes without */
     return pool;
 }
 
@@ -33,6 +73,9 @@ void curl_pool_destroy(void *object)
 
     for (unsigned i = 0; i < pool->n; i++)
         (void)curl_multi_cleanup(pool->idle[i].lane);
+    (void)curl_share_cleanup(pool->share);
+    for (size_t i = 0; i < CURL_LOCK_DATA_LAST; i++)
+        (void)pthread_mutex_destroy(&pool->shared[i]);
     (void)pthread_mutex_destroy(&pool->lock);
     free(pool);
 }
@@ -81,4 +124,25 @@ void curl_lane_give(struct curl_image *ci, CURLM *lane)
     (void)pthread_mutex_unlock(&pool->lock);
     if (old)
         (void)curl_multi_cleanup(old);
+}
+
+CURLSH *curl_pool_share(struct curl_pool *pool)
+{
+    return pool->share;
+}
+
+bool curl_pool_stream_begins(struct curl_pool *pool)
+{
+    (void)pthread_mutex_lock(&pool->lock);
+    const bool has_room = pool->n_streams < CURL_STREAMS;
+    pool->n_streams += has_room;
+    (void)pthread_mutex_unlock(&pool->lock);
+    return has_room;
+}
+
+void curl_pool_stream_ended(struct curl_pool *pool)
+{
+    (void)pthread_mutex_lock(&pool->lock);
+    pool->n_streams--;
+    (void)pthread_mutex_unlock(&pool->lock);
 }

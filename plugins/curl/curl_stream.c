@@ -18,9 +18,12 @@ struct curl_stream {
     struct curl_slist *headers;
     struct curl_answer answer;
     uint64_t pos;  /* of the next byte that is given out */
+    uint64_t end;  /* exclusive; PLT_SIZE_UNKNOWN: where the file ends */
     uint64_t skip; /* an origin without ranges: bytes still to be dropped */
     uint8_t *buf;
     size_t from, to; /* what is in buf */
+    uint8_t *sink;   /* of who reads now: filled before buf is */
+    size_t sink_len, sunk;
     bool is_paused, is_checked, is_over;
     unsigned tries, redirects; /* since the last byte */
     struct plt_error err;
@@ -28,38 +31,51 @@ struct curl_stream {
     char why[CURL_ERROR_SIZE];
 };
 
+/* Where the next byte of the transfer lies in the file. */
+static uint64_t coming(const struct curl_stream *s)
+{
+    return s->pos + (s->to - s->from);
+}
+
+/* What a request from off on asks for: bytes; 0: all. */
+static uint64_t asked(const struct curl_stream *s, uint64_t off)
+{
+    return s->end != PLT_SIZE_UNKNOWN ? s->end - off : 0;
+}
+
 static size_t on_body(char *data, size_t size, size_t n, void *cookie)
 {
     struct curl_stream *const s = (struct curl_stream *)cookie;
     const uint8_t *p = (const uint8_t *)data;
-    size_t len = size * n;
+    size_t len = size * n, direct;
 
     if (!s->is_checked) {
         (void)curl_easy_getinfo(s->easy, CURLINFO_RESPONSE_CODE,
                                 &s->answer.code);
-        s->st = curl_answer_check(s->ci, &s->answer, s->pos + (s->to - s->from),
-                                  0, &s->err);
+        s->st = curl_answer_check(s->ci, &s->answer, coming(s),
+                                  asked(s, coming(s)), &s->err);
         s->is_checked = true;
     }
     if (s->st != PLT_OK)
         return 0;
-    if (s->skip) {
-        const size_t drop = s->skip < len ? (size_t)s->skip : len;
-        /* All or nothing: a paused delivery comes again whole. */
-        if (len - drop > ROOM - s->to) {
-            s->is_paused = true;
-            return CURL_WRITEFUNC_PAUSE;
-        }
-        s->skip -= drop;
-        p += drop;
-        len -= drop;
-    }
-    if (len > ROOM - s->to) {
+    const size_t drop = s->skip < len ? (size_t)s->skip : len;
+    const size_t room = s->to == s->from ? s->sink_len - s->sunk : 0;
+    direct = room < len - drop ? room : len - drop;
+    /* All or nothing: a paused delivery comes again whole. */
+    if (len - drop - direct > ROOM - s->to) {
         s->is_paused = true;
         return CURL_WRITEFUNC_PAUSE;
     }
-    memcpy(s->buf + s->to, p, len);
-    s->to += len;
+    s->skip -= drop;
+    p += drop;
+    len -= drop;
+    if (direct) {
+        memcpy(s->sink + s->sunk, p, direct);
+        s->sunk += direct;
+        s->pos += direct;
+    }
+    memcpy(s->buf + s->to, p + direct, len - direct);
+    s->to += len - direct;
     return size * n;
 }
 
@@ -78,8 +94,8 @@ static void hang_up(struct curl_stream *s)
 static enum plt_status dial(struct curl_stream *s, struct plt_io *io,
                             struct plt_error *err)
 {
-    char range[32];
-    const uint64_t off = s->pos + (s->to - s->from);
+    char range[48];
+    const uint64_t off = coming(s);
 
     hang_up(s);
     s->is_checked = s->is_paused = false;
@@ -91,6 +107,10 @@ static enum plt_status dial(struct curl_stream *s, struct plt_io *io,
         return plt_fail(err, PLT_NOMEM, "a request");
     if (s->ci->has_ranges) {
         (void)snprintf(range, sizeof(range), "%llu-", (unsigned long long)off);
+        if (s->end != PLT_SIZE_UNKNOWN)
+            (void)snprintf(range, sizeof(range), "%llu-%llu",
+                           (unsigned long long)off,
+                           (unsigned long long)(s->end - 1));
         (void)curl_easy_setopt(s->easy, CURLOPT_RANGE, range);
     }
     (void)curl_easy_setopt(s->easy, CURLOPT_WRITEFUNCTION, on_body);
@@ -106,14 +126,15 @@ static enum plt_status dial(struct curl_stream *s, struct plt_io *io,
 static enum plt_status ended(struct curl_stream *s, struct plt_io *io,
                              CURLcode code, struct plt_error *err)
 {
-    const uint64_t off = s->pos + (s->to - s->from);
-    const uint64_t size = s->ci->size;
+    const uint64_t off = coming(s);
+    const uint64_t size = s->end != PLT_SIZE_UNKNOWN ? s->end : s->ci->size;
 
     (void)curl_easy_getinfo(s->easy, CURLINFO_RESPONSE_CODE, &s->answer.code);
     if (s->st == PLT_OK && code != CURLE_OK && s->answer.code < 300)
         s->st = curl_code_error(code, s->why, &s->err);
     else if (s->st == PLT_OK && !s->is_checked)
-        s->st = curl_answer_check(s->ci, &s->answer, off, 0, &s->err);
+        s->st =
+            curl_answer_check(s->ci, &s->answer, off, asked(s, off), &s->err);
     if (s->st == PLT_OK && size != PLT_SIZE_UNKNOWN && off != size)
         s->st = plt_fail(&s->err, PLT_ORIGIN, "the answer was cut short");
     if (s->st == PLT_OK && s->skip)
@@ -155,7 +176,7 @@ static enum plt_status wait_some(struct curl_stream *s, struct plt_io *io,
         if (m->msg == CURLMSG_DONE)
             return ended(s, io, m->data.result, err);
     }
-    if (s->to > s->from)
+    if (s->to > s->from || s->sunk)
         return PLT_OK;
     const uint64_t now = curl_now_ns();
     if (io->cancelled(io))
@@ -190,45 +211,30 @@ static bool take_cached(struct curl_stream *s, void *buf, size_t cap,
     return true;
 }
 
-static enum plt_status stream_read(struct plt_stream *stream, struct plt_io *io,
-                                   void *buf, size_t cap, size_t *got,
-                                   struct plt_error *err)
+/* What is there without a request of its own. */
+static bool take_known(struct curl_stream *s, void *buf, size_t cap,
+                       size_t *got)
 {
-    struct curl_stream *const s = (struct curl_stream *)stream;
     struct curl_image *const ci = s->ci;
 
-    /* The head that was read at open is not fetched again. */
-    if (!s->easy && !s->is_over && s->pos < ci->head_len) {
-        const size_t n = ci->head_len - (size_t)s->pos;
-        *got = n < cap ? n : cap;
-        memcpy(buf, ci->head + s->pos, *got);
-        s->pos += *got;
-        s->is_over = s->pos == ci->size;
-        return PLT_OK;
-    }
-    if (!s->easy && !s->is_over && take_cached(s, buf, cap, got))
-        return PLT_OK;
-    if (!s->easy && !s->is_over) {
-        if (s->pos == ci->size) {
-            s->is_over = true;
-        } else {
-            const enum plt_status st = dial(s, io, err);
-            if (st != PLT_OK)
-                return st;
-        }
-    }
-    while (s->to == s->from && !s->is_over) {
-        const enum plt_status st = wait_some(s, io, err);
-        if (st != PLT_OK)
-            return st;
-    }
-    const size_t have = s->to - s->from;
-    *got = have < cap ? have : cap;
-    memcpy(buf, s->buf + s->from, *got);
-    s->from += *got;
+    if (s->pos >= ci->head_len)
+        return take_cached(s, buf, cap, got);
+    const size_t n = ci->head_len - (size_t)s->pos;
+    *got = n < cap ? n : cap;
+    memcpy(buf, ci->head + s->pos, *got);
     s->pos += *got;
-    if (*got)
-        s->tries = s->redirects = 0;
+    s->is_over = s->pos == ci->size;
+    return true;
+}
+
+static size_t take_buffered(struct curl_stream *s, uint8_t *buf, size_t cap)
+{
+    const size_t have = s->to - s->from;
+    const size_t n = have < cap ? have : cap;
+
+    memcpy(buf, s->buf + s->from, n);
+    s->from += n;
+    s->pos += n;
     if (s->from == s->to) {
         s->from = s->to = 0;
     } else if (s->from > ROOM / 2) {
@@ -236,6 +242,37 @@ static enum plt_status stream_read(struct plt_stream *stream, struct plt_io *io,
         s->to -= s->from;
         s->from = 0;
     }
+    return n;
+}
+
+static enum plt_status stream_read(struct plt_stream *stream, struct plt_io *io,
+                                   void *buf, size_t cap, size_t *got,
+                                   struct plt_error *err)
+{
+    struct curl_stream *const s = (struct curl_stream *)stream;
+    enum plt_status st = PLT_OK;
+
+    if (!s->easy && !s->is_over && s->end == PLT_SIZE_UNKNOWN &&
+        take_known(s, buf, cap, got))
+        return PLT_OK;
+    *got = take_buffered(s, (uint8_t *)buf, cap);
+    s->sink = (uint8_t *)buf;
+    s->sink_len = *got ? 0 : cap; /* what is buffered goes first */
+    s->sunk = 0;
+    if (!*got && !s->easy && !s->is_over) {
+        s->is_over = s->pos == s->ci->size;
+        if (!s->is_over)
+            st = dial(s, io, err);
+    }
+    while (st == PLT_OK && !*got && !s->is_over) {
+        st = wait_some(s, io, err);
+        *got = s->sunk ? s->sunk : take_buffered(s, (uint8_t *)buf, cap);
+    }
+    s->sink_len = s->sunk = 0;
+    if (st != PLT_OK)
+        return st;
+    if (*got)
+        s->tries = s->redirects = 0;
     io->charge(io, *got, 0);
     return PLT_OK;
 }
@@ -250,11 +287,11 @@ static void stream_close(struct plt_stream *stream)
     free(s);
 }
 
-enum plt_status curl_stream_open(void *image, struct plt_io *io, uint64_t off,
-                                 struct plt_stream **stream,
-                                 struct plt_error *err)
+enum plt_status curl_stream_range(struct curl_image *ci, struct plt_io *io,
+                                  uint64_t off, uint64_t end,
+                                  struct plt_stream **stream,
+                                  struct plt_error *err)
 {
-    struct curl_image *const ci = (struct curl_image *)image;
     struct curl_stream *const s = calloc(1, sizeof(*s));
     uint8_t *const buf = malloc(ROOM);
     CURLM *const lane = curl_lane_take(ci);
@@ -274,6 +311,15 @@ enum plt_status curl_stream_open(void *image, struct plt_io *io, uint64_t off,
     s->lane = lane;
     s->buf = buf;
     s->pos = off;
+    s->end = end;
     *stream = &s->stream;
     return PLT_OK;
+}
+
+enum plt_status curl_stream_open(void *image, struct plt_io *io, uint64_t off,
+                                 struct plt_stream **stream,
+                                 struct plt_error *err)
+{
+    return curl_stream_range((struct curl_image *)image, io, off,
+                             PLT_SIZE_UNKNOWN, stream, err);
 }

@@ -19,6 +19,11 @@ The first part of the path says what, the rest names a file of the folder:
   /coded/F         Content-Encoding: gzip
   /headers/F       100 KiB of headers
   /busy/F          503 with Retry-After: 1 twice, then as it should be
+  /no-suffix/F     416 to a suffix (bytes=-N)
+  /other-suffix/F  a suffix has another ETag and other bytes
+  /short-suffix/F  a suffix ends half-way, the connection closes
+  /stall-suffix/F  a suffix stops after 1000 bytes
+  /drops/F         bodies of more than 600 KiB end after those, the connection closes
   /401/F /403/F /404/F /410/F /500/F   that status
   /redirect-in/F   to /ok/F;  /redirect-out/F  to another port;  /redirect-loop/F
 Without If-Match being honoured: a server may ignore it, and the reader must see
@@ -83,6 +88,14 @@ class Handler(BaseHTTPRequestHandler):
                 (mode == "200-later" and n > 1):
             return self.reply(200, data, headers, chunked=mode == "chunked")
         a, _, b = spec[6:].partition("-")
+        is_suffix = not a
+        if is_suffix:
+            a, b = max(0, total - int(b)), ""
+        if is_suffix and mode == "no-suffix":
+            return self.reply(416, b"", {"Content-Range": f"bytes */{total}"})
+        if is_suffix and mode == "other-suffix":
+            data = bytes(x ^ 0xff for x in data)
+            headers["ETag"] = '"two"'
         a, b = int(a), min(int(b) if b else total - 1, total - 1)
         if a >= total:
             return self.reply(416, b"", {"Content-Range": f"bytes */{total}"})
@@ -93,8 +106,12 @@ class Handler(BaseHTTPRequestHandler):
             total += 1
         headers["Content-Range"] = f"bytes {a}-{b}/{total}"
         limit = None
-        if mode == "short":
+        if mode == "short" or is_suffix and mode == "short-suffix":
             limit = len(body) // 2
+        if is_suffix and mode == "stall-suffix":
+            limit = -1000
+        if mode == "drops" and len(body) > 600 << 10:
+            limit = 600 << 10
         if mode == "stall" and n > 1:
             limit = -1000
         self.reply(206, body + (b"xx" if mode == "long" else b""), headers,
