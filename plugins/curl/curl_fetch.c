@@ -73,13 +73,21 @@ CURL *curl_make(struct curl_image *ci, const struct plt_io *io,
     (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)CURL_STALL_S);
     (void)curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 256L * 1024);
     (void)curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
+    /* Where one connection takes all requests, wait for it rather than shake
+     * hands for each; elsewhere waiting would cost that round trip. */
+    if (atomic_load(&ci->is_multiplexed))
+        (void)curl_easy_setopt(c, CURLOPT_PIPEWAIT, 1L);
     return c;
 }
 
 void curl_measure(struct curl_image *ci, CURL *easy, uint64_t bytes)
 {
     curl_off_t asked = 0, first = 0, last = 0;
+    long version = 0;
 
+    (void)curl_easy_getinfo(easy, CURLINFO_HTTP_VERSION, &version);
+    if (version == CURL_HTTP_VERSION_2_0)
+        atomic_store(&ci->is_multiplexed, true);
     (void)curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &asked);
     (void)curl_easy_getinfo(easy, CURLINFO_STARTTRANSFER_TIME_T, &first);
     (void)curl_easy_getinfo(easy, CURLINFO_TOTAL_TIME_T, &last);

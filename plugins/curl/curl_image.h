@@ -80,6 +80,7 @@ struct curl_image {
     pthread_mutex_t lock;
     char *url; /* where redirects led; new text on each change */
     struct curl_cost cost;
+    atomic_bool is_multiplexed; /* the origin speaks HTTP/2 */
     struct curl_pool *pool;
     char site[256]; /* scheme, host and port of asked_url */
 
