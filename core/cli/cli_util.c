@@ -145,9 +145,9 @@ void cli_size_text(uint64_t bytes, char out[32])
         u++;
     }
     (void)snprintf(out, 32,
-                   value < 10 && u    ? "%.2f %s"
-                   : value < 100 && u ? "%.1f %s"
-                                      : "%.0f %s",
+                   value < 10 && u ? "%.2f %s"
+                   : value < 1000  ? "%.3g %s"
+                                   : "%.0f %s",
                    value, units[u]);
 }
 

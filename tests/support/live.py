@@ -165,7 +165,7 @@ class Platterd:
     def stop(self):
         if self.proc.poll() is None:
             self.proc.send_signal(signal.SIGTERM)
-        code = self.proc.wait(60)
+        code = self.proc.wait(180)
         text = self.text()
         if self in _daemons:
             _daemons.remove(self)
