@@ -226,10 +226,11 @@ image_partitions_json(struct image *image, struct plt_io *io, json_t **out,
  * wait.  new in *out. */
 PLT_MUST_USE enum plt_status image_index_json(struct image *image, json_t **out,
                                               struct plt_error *err);
-/* Its bytes, for another gateway: new (free) in *data. */
+/* Its bytes, for another gateway (form NULL) or another tool, by its name: new
+ * (free) in *data. */
 PLT_MUST_USE MAY_WAIT enum plt_status
-image_index_get(struct image *image, struct plt_io *io, uint8_t **data,
-                size_t *len, struct plt_error *err);
+image_index_get(struct image *image, struct plt_io *io, const char *form,
+                uint8_t **data, size_t *len, struct plt_error *err);
 /* Take such bytes.  Nobody else may use the image meanwhile. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 image_index_put(struct image *image, struct plt_io *io, const uint8_t *data,

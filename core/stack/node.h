@@ -96,9 +96,10 @@ PLT_MUST_USE enum plt_status
 node_dirty_extents(struct node *node, struct plt_io *io, const char *bitmap,
                    uint64_t off, uint64_t len, plt_extent_fn *emit,
                    void *cookie, struct plt_error *err);
+/* form: NULL for the driver's own, or another tool's name. */
 PLT_MUST_USE enum plt_status node_index_get(struct node *node,
-                                            struct plt_io *io, plt_put_fn *put,
-                                            void *cookie,
+                                            struct plt_io *io, const char *form,
+                                            plt_put_fn *put, void *cookie,
                                             struct plt_error *err);
 PLT_MUST_USE enum plt_status node_index_put(struct node *node,
                                             struct plt_io *io, const void *data,

@@ -9,7 +9,7 @@ _platter()
         compare index bench plugins"
     local options="--member --partition --snapshot --vmstate --layers -f --secret-file
         --secret --offset --length --context --algorithm --block-size -O --resume --verify
-        -s --strict --show --export --import --pattern --size --count --time --threads
+        -s --strict --show --export --import --index-format --pattern --size --count --time --threads
         --gateway --json --output --plugin-path --state --cache-size --force --quiet
         --verbose --help --version"
     local word i
@@ -18,6 +18,7 @@ _platter()
     case $prev in
     --output) mapfile -t COMPREPLY < <(compgen -W "json human" -- "$cur") && return ;;
     --algorithm) mapfile -t COMPREPLY < <(compgen -W "sha256 sha512" -- "$cur") && return ;;
+    --index-format) mapfile -t COMPREPLY < <(compgen -W "platter gztool indexed_gzip" -- "$cur") && return ;;
     --pattern) mapfile -t COMPREPLY < <(compgen -W "sequential random strided" -- "$cur") && return ;;
     --plugin-path | --state) mapfile -t COMPREPLY < <(compgen -d -- "$cur") && return ;;
     --export | --import) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;

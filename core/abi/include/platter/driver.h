@@ -43,7 +43,7 @@ extern "C" {
 #endif
 
 #define PLT_ABI_MAJOR 1
-#define PLT_ABI_MINOR 2
+#define PLT_ABI_MINOR 3
 
 #define PLT_HAS(object, field)                                                 \
     ((object)->struct_size >=                                                  \
@@ -515,14 +515,25 @@ struct plt_driver {
                                  plt_put_fn *put, void *cookie,
                                  struct plt_error *err);
 
-    /* Optional: take what index_get gave elsewhere, and keep it as one's own;
-     * untrusted input.  PLT_INVALID: damaged, or another stream's.  Never
+    /* Optional: take what index_get gave elsewhere, or (1.3) an index of
+     * another tool that the driver knows by its magic, and keep it as one's
+     * own; untrusted input.  PLT_INVALID: damaged, or another stream's.  Never
      * concurrent with anything on the same image.  May wait. */
     enum plt_status (*index_put)(void *image, struct plt_io *io,
                                  const void *data, size_t len,
                                  struct plt_error *err);
 
-    /* ABI 1.2 ends here.  Append below; never insert, reorder or retype. */
+    /* ABI 1.2 ends here. */
+
+    /* Optional: the same index in the form of another tool, by name ("gztool",
+     * "indexed_gzip").  PLT_UNSUPPORTED: not in that form.  PLT_NOT_FOUND: it
+     * needs none.  PLT_BUSY: that form holds only whole indexes, and this one
+     * is not yet.  May wait. */
+    enum plt_status (*index_get_as)(void *image, struct plt_io *io,
+                                    const char *form, plt_put_fn *put,
+                                    void *cookie, struct plt_error *err);
+
+    /* ABI 1.3 ends here.  Append below; never insert, reorder or retype. */
 };
 
 #define PLT_EXPORT __attribute__((visibility("default")))
