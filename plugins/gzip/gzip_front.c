@@ -17,8 +17,10 @@
 
 #include <platter/bytes.h>
 
+#include "gzip_bgzf.h"
 #include "gzip_front.h"
 #include "gzip_header.h"
+#include "gzip_prove.h"
 
 enum {
     IN_CAP = 512 * 1024,
@@ -84,7 +86,8 @@ static bool refill(struct decoder *f)
     f->is_eof = got == 0;
     f->end += got;
     pthread_mutex_lock(&f->front.gz->lock);
-    f->front.gz->in = f->base + f->end;
+    if (f->base + f->end > f->front.gz->in) /* taken up at an older point */
+        f->front.gz->in = f->base + f->end;
     pthread_mutex_unlock(&f->front.gz->lock);
     return true;
 }
@@ -369,15 +372,10 @@ static bool decode_some(struct decoder *f)
     return true;
 }
 
-/* Let readers that are at work catch up: what is far ahead of them would be
- * thrown out of the cache before they come. */
-static void pace(struct decoder *f)
+void gzip_pace(struct gzip_image *gz, uint64_t out)
 {
-    struct gzip_image *const gz = f->front.gz;
-
     pthread_mutex_lock(&gz->lock);
-    while (!gz->is_stopping && !gz->n_waiting &&
-           f->part.block_off > gz->want + LEAD &&
+    while (!gz->is_stopping && !gz->n_waiting && out > gz->want + LEAD &&
            gzip_now_ns() - gz->want_ns < IDLE_MS * UINT64_C(1000000))
         gzip_wait_locked(gz, gzip_now_ns() + 50 * UINT64_C(1000000));
     pthread_mutex_unlock(&gz->lock);
@@ -395,7 +393,7 @@ static bool run_body(struct decoder *f)
         if (f->fill == GZIP_BLOCK) {
             if (!next_slot(f))
                 return false;
-            pace(f);
+            gzip_pace(f->front.gz, f->part.block_off);
         }
     }
     if (f->trial && !close_trial(f))
@@ -475,8 +473,9 @@ static bool start(struct decoder *f, bool *is_inside)
     if (gz->n_points)
         p = gz->points[gz->n_points - 1]; /* window: points only grow */
     gz->requests++;
+    gz->members = gz->members_at;
     if (p.in_bits && !gz->members)
-        gz->members = 1; /* at least: the ones before are not counted again */
+        gz->members = 1; /* at least: a kept index does not count them */
     f->members = gz->members;
     pthread_mutex_unlock(&gz->lock);
     f->base = p.in_bits / 8;
@@ -546,7 +545,7 @@ static bool run_all(struct decoder *f)
     return drain(f) && is_good;
 }
 
-static bool is_final(enum plt_status st)
+bool gzip_is_final(enum plt_status st)
 {
     return st == PLT_CORRUPT || st == PLT_CHANGED || st == PLT_UNSUPPORTED ||
            st == PLT_CANCELLED || st == PLT_BUG;
@@ -582,10 +581,8 @@ static void decoder_free(struct decoder *f, struct plt_task *finisher)
     free(f);
 }
 
-/* Tell the readers, and wait until one asks again: an origin may come back.
- * False: it is over. */
-static bool fail(struct gzip_image *gz, struct plt_io *io,
-                 const struct plt_error *err, bool is_over)
+bool gzip_front_failed(struct gzip_image *gz, struct plt_io *io,
+                       const struct plt_error *err, bool is_over)
 {
     pthread_mutex_lock(&gz->lock);
     gz->err = *err;
@@ -601,20 +598,30 @@ static bool fail(struct gzip_image *gz, struct plt_io *io,
     return !is_over;
 }
 
-void gzip_front_run(void *image, struct plt_io *io)
+static void run_plain(struct gzip_image *gz, struct plt_io *io)
 {
-    struct gzip_image *const gz = (struct gzip_image *)image;
     struct decoder *const f = decoder_new(gz, io);
     struct plt_task *finisher = NULL;
     struct plt_error err;
 
+    if (gz->claims)
+        gzip_prove(gz, io);
     if (!f)
         err.status = plt_fail(&err, PLT_NOMEM, "a decoder");
     if (!f || gz->host->task_start(gz->host, gzip_finish_run, &f->front,
                                    &finisher, &err) != PLT_OK)
-        (void)fail(gz, io, &err, true);
+        (void)gzip_front_failed(gz, io, &err, true);
     else
-        while (!run_all(f) && fail(gz, io, &f->err, is_final(f->err.status)))
+        while (!run_all(f) &&
+               gzip_front_failed(gz, io, &f->err, gzip_is_final(f->err.status)))
             ;
     decoder_free(f, finisher);
+}
+
+void gzip_front_run(void *image, struct plt_io *io)
+{
+    struct gzip_image *const gz = (struct gzip_image *)image;
+
+    if (!gz->is_bgzf || gzip_bgzf_run(gz, io))
+        run_plain(gz, io);
 }

@@ -252,6 +252,36 @@ def checksum():
     assert r.returncode == 1 and b"sha256 or sha512" in r.stderr
 
 
+@case("index: in the forms of gztool and indexed_gzip, to and from the tools")
+def foreign_index():
+    path, a, f = www + "/big.raw.gz", tmp + "/idx-f", tmp + "/foreign"
+    sh(f"gztool -z -s 2 -I {f}.gzi -i {path}; {sys.executable} -c \"import indexed_gzip as g\n"
+       f"i=g.IndexedGzipFile('{path}',spacing=2<<20);i.build_full_index();i.export_index('{f}.gzidx')\"")
+    want = hashlib.sha256(sh(["zcat", path])).hexdigest()
+    for form in ("gzi", "gzidx"):
+        shutil.rmtree(a, ignore_errors=True)
+        doc = json.loads(platter("index", path, "--state", a, "--import", f"{f}.{form}", "--json").stdout)
+        assert doc["state"] == "complete" and doc["foreign-spans"] > 2, doc
+        assert not doc["foreign-refuted"] and doc["index-kept"], doc
+        assert want.encode() in platter("checksum", path, "--layers", "gzip", "--state", a).stdout
+    raw = sh(["zcat", path])
+    for form in ("gztool", "indexed_gzip"):
+        platter("index", path, "--export", f"{f}.{form}", "--index-format", form)
+        platter("index", "lab/big.raw.gz", "--export", f"{f}.{form}.gw", "--index-format", form, *G)
+        assert open(f"{f}.{form}", "rb").read() == open(f"{f}.{form}.gw", "rb").read(), form
+    at = len(raw) * 2 // 3
+    got = sh(f"gztool -b {at} -r 5000 -I {f}.gztool {path}")
+    assert got == raw[at:at + 5000]
+    got = sh([sys.executable, "-c", "import indexed_gzip as g,sys\n"
+              f"i=g.IndexedGzipFile('{path}',index_file='{f}.indexed_gzip')\ni.seek({at})\n"
+              "sys.stdout.buffer.write(i.read(5000))"])
+    assert got == raw[at:at + 5000]
+    r = platter("index", path, "--export", f, "--index-format", "zran", check=False)
+    assert r.returncode == 2 and b"--index-format" in r.stderr
+    r = platter("index", www + "/d.tar.gz", "--import", f + ".gzidx", check=False)
+    assert r.returncode == 1 and b"another length" in r.stderr, r.stderr
+
+
 @case("index: built, shown, exported, imported elsewhere, refused for another stream")
 def index():
     path = www + "/big.raw.gz"
