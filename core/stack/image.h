@@ -29,6 +29,7 @@ struct images_config {
     unsigned max_open;       /* stacks kept open, idle ones closed first; 256 */
     unsigned revalidate_ms;  /* ask the source at most this often; 0: 5000 */
     bool is_always_revalidated; /* revalidate_ms 0 means at every opening */
+    bool no_sidecars;           /* look for no index beside a source */
     bool is_local; /* a command on its user's own authority: specs may
                       name any path and URL.  Never in a server */
 };

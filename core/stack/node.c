@@ -42,7 +42,7 @@ static enum plt_status heard(struct node *node, struct plt_io *io,
         err->text[sizeof(err->text) - 1] = '\0';
     }
     name_layer(node, err);
-    if (st == PLT_CHANGED)
+    if (st == PLT_CHANGED && !node->is_apart)
         stack_mark_changed(node->stack);
     return st;
 }

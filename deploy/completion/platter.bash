@@ -50,7 +50,7 @@ _platterd()
     local options="--origin --listen --image --secret --cors --config --check-config
         --state --state-dir --plugin-path --cache-size --deadline --workers
         --max-waiting-per-image --max-open --max-connections --max-ranges
-        --revalidate --drain --log-level --pid-file --help --version"
+        --revalidate --sidecars --drain --log-level --pid-file --help --version"
 
     COMPREPLY=()
     case $prev in
@@ -59,7 +59,7 @@ _platterd()
     --log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$cur") ;;
     --origin | --listen | --image | --secret | --cors | --cache-size | --deadline | \
         --workers | --max-waiting-per-image | --max-open | --max-connections | \
-        --max-ranges | --revalidate | --drain) ;;
+        --max-ranges | --revalidate | --sidecars | --drain) ;;
     *) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;
     esac
 }
