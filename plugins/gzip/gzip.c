@@ -14,6 +14,7 @@
 #include "gzip_header.h"
 #include "gzip_image.h"
 #include "gzip_prove.h"
+#include "gzip_sidecar.h"
 #include "gzip_units.h"
 
 enum {
@@ -64,6 +65,7 @@ static void gzip_close(void *image)
     gz->host->task_stop(gz->host, gz->front);
     gzip_points_release(gz);
     gzip_claims_free(gz, gz->claims);
+    gzip_sidecar_release(gz);
     if (gz->state_fd >= 0)
         (void)close(gz->state_fd);
     free(gz->chunk_off);
@@ -187,6 +189,7 @@ static enum plt_status await_front_locked(struct gzip_image *gz,
 
     if (end <= gz->out || gz->state == FRONT_DONE)
         return PLT_OK;
+    gzip_sidecar_want(gz, end);
     if (gz->state == FRONT_FAILED) {
         const bool is_old =
             gzip_now_ns() - gz->failed_ns > RETRY_MS * UINT64_C(1000000);
@@ -398,6 +401,7 @@ static void gzip_info(void *image, struct plt_info *info)
     const bool garbage = gz->has_garbage, kept = gz->is_kept;
     const uint64_t proven = gz->spans_proven;
     const bool is_refuted = gz->is_refuted;
+    const char *const sidecar = gz->sidecar;
     pthread_mutex_unlock(&gz->lock);
     info->text(info, "state", states[(unsigned)state % 3]);
     info->number(info, "decoded", out);
@@ -415,6 +419,8 @@ static void gzip_info(void *image, struct plt_info *info)
     info->number(info, "zero-runs", n_runs);
     info->number(info, "index-memory", mem);
     info->boolean(info, "index-kept", kept);
+    if (sidecar)
+        info->text(info, "sidecar", sidecar);
     if (proven || is_refuted) {
         info->number(info, "foreign-spans", proven);
         info->boolean(info, "foreign-refuted", is_refuted);

@@ -7,6 +7,7 @@
 #include <platter/bytes.h>
 
 #include "gzip_front.h"
+#include "gzip_sidecar.h"
 #include "gzip_units.h"
 
 enum {
@@ -37,8 +38,8 @@ size_t gzip_bgzf_in_row(const struct gzip_image *gz, size_t i)
     return (size_t)(end - gz->rows[i].first);
 }
 
-/* Where block n of row i begins, n at most its blocks. */
-static struct gzip_unit unit_of(const struct gzip_image *gz, size_t i, size_t n)
+/* n is at most its blocks: where the next one would begin. */
+struct gzip_unit gzip_bgzf_nth(const struct gzip_image *gz, size_t i, size_t n)
 {
     const struct gzip_row *const r = &gz->rows[i];
     const struct gzip_lens *const lens = &gz->lens[r->first];
@@ -58,13 +59,13 @@ static struct gzip_unit unit_of(const struct gzip_image *gz, size_t i, size_t n)
 uint64_t gzip_bgzf_out(const struct gzip_image *gz)
 {
     const size_t i = gz->n_rows - 1;
-    return gz->n_rows ? unit_of(gz, i, gzip_bgzf_in_row(gz, i)).out : 0;
+    return gz->n_rows ? gzip_bgzf_nth(gz, i, gzip_bgzf_in_row(gz, i)).out : 0;
 }
 
 uint64_t gzip_bgzf_in(const struct gzip_image *gz)
 {
     const size_t i = gz->n_rows - 1;
-    return gz->n_rows ? unit_of(gz, i, gzip_bgzf_in_row(gz, i)).in : 0;
+    return gz->n_rows ? gzip_bgzf_nth(gz, i, gzip_bgzf_in_row(gz, i)).in : 0;
 }
 
 struct gzip_unit gzip_bgzf_unit(const struct gzip_image *gz, uint64_t out)
@@ -84,7 +85,7 @@ struct gzip_unit gzip_bgzf_unit(const struct gzip_image *gz, uint64_t out)
     size_t k = 0;
     while (k + 1 < n && out - at > lens[k].out)
         at += lens[k++].out + UINT64_C(1);
-    return unit_of(gz, low, k);
+    return gzip_bgzf_nth(gz, low, k);
 }
 
 bool gzip_bgzf_add(struct gzip_image *gz, uint64_t in, uint32_t in_len,
@@ -122,7 +123,7 @@ void gzip_bgzf_release(struct gzip_image *gz)
 bool gzip_bgzf_write(const struct gzip_image *gz, int fd, size_t i)
 {
     const size_t n = gzip_bgzf_in_row(gz, i);
-    const uint64_t end = unit_of(gz, i, n).out;
+    const uint64_t end = gzip_bgzf_nth(gz, i, n).out;
     uint64_t off = gz->rows[i].out, next;
     bool is_good =
         gzip_file_row(fd, &gz->rows[i], &gz->lens[gz->rows[i].first], n);
@@ -155,6 +156,10 @@ struct hopper {
     struct gzip_unit last; /* the last block, its bytes at last_at if >= 0 */
     ptrdiff_t last_at;
     size_t rows_kept; /* in the file */
+    /* The last block that was all zeros: in a run of them all are the same. */
+    uint8_t zeros[TINY];
+    size_t zeros_len;
+    uint32_t zeros_out;
     /* Found in what is at hand, not yet told to readers. */
     struct gzip_unit unit[UNITS_BATCH];
     size_t unit_at[UNITS_BATCH];
@@ -250,6 +255,22 @@ static bool at_end(struct hopper *h, const char *why)
                        "where a block's BSIZE ends: %s", why) == PLT_OK;
 }
 
+static bool is_zero_block(struct hopper *h, const uint8_t *in, size_t len,
+                          uint32_t size)
+{
+    bool is_zero = false;
+
+    if (len == h->zeros_len && size == h->zeros_out &&
+        memcmp(in, h->zeros, len) == 0)
+        return true;
+    if (gzip_bgzf_check(in, len, size, &is_zero) && is_zero) {
+        memcpy(h->zeros, in, len);
+        h->zeros_len = len;
+        h->zeros_out = size;
+    }
+    return is_zero;
+}
+
 /* The block at pos.  *is_end: there is none. */
 static bool hop(struct hopper *h, bool *is_end)
 {
@@ -299,7 +320,7 @@ static bool hop(struct hopper *h, bool *is_end)
         h->unit_at[h->n] = h->pos;
         h->is_zero[h->n] = false;
         if (len < TINY && size >= ZEROS_MIN)
-            (void)gzip_bgzf_check(h->in + h->pos, len, size, &h->is_zero[h->n]);
+            h->is_zero[h->n] = is_zero_block(h, h->in + h->pos, len, size);
         h->n++;
     }
     h->out += size;
@@ -345,6 +366,8 @@ static bool run(struct hopper *h)
         /* The first ones at once, the others with less ado. */
         if (h->out > AT_ONCE && !need(h, IN_CAP / 2))
             return false;
+        if (gzip_sidecar_found(gz, h->io))
+            return plt_fail(&h->err, PLT_AGAIN, "an index") == PLT_OK;
         const bool is_good = hop_some(h, &is_end);
         /* What was found before a fault can be read. */
         if ((h->n || h->n_members) && !publish(h))
@@ -395,13 +418,17 @@ bool gzip_bgzf_run(struct gzip_image *gz, struct plt_io *io)
     }
     h->gz = gz;
     h->io = io;
-    do {
+    for (bool is_over = false; !is_done && !is_over;) {
         is_done = run(h);
         if (h->stream)
             h->stream->close(h->stream);
         h->stream = NULL;
-    } while (!is_done &&
-             gzip_front_failed(gz, io, &h->err, gzip_is_final(h->err.status)));
+        if (!is_done && h->err.status == PLT_AGAIN)
+            is_over = gzip_sidecar_take(gz);
+        else if (!is_done)
+            is_over = !gzip_front_failed(gz, io, &h->err,
+                                         gzip_is_final(h->err.status));
+    }
     if (is_done)
         finish(h);
     is_other = h->is_other;

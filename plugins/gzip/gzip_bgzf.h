@@ -11,6 +11,7 @@
 
 #include "gzip_header.h"
 #include "gzip_image.h"
+#include "gzip_units.h"
 
 enum {
     BGZF_ROW = 64,        /* blocks of a row */
@@ -38,6 +39,8 @@ bool gzip_bgzf_add(struct gzip_image *gz, uint64_t in, uint32_t in_len,
 /* Decoded and packed bytes up to the last block's end.  Lock held. */
 uint64_t gzip_bgzf_out(const struct gzip_image *gz);
 uint64_t gzip_bgzf_in(const struct gzip_image *gz);
+/* Block n of row i. */
+struct gzip_unit gzip_bgzf_nth(const struct gzip_image *gz, size_t i, size_t n);
 /* Blocks of row i. */
 size_t gzip_bgzf_in_row(const struct gzip_image *gz, size_t i);
 /* Row i and the zero runs in it, as records. */

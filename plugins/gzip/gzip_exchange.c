@@ -264,6 +264,13 @@ static bool write_all(int fd, const uint8_t *p, size_t n)
     return true;
 }
 
+void gzip_exchange_keep(struct gzip_image *gz)
+{
+    gz->is_kept = gz->state_fd >= 0 && ftruncate(gz->state_fd, 0) == 0 &&
+                  lseek(gz->state_fd, 0, SEEK_SET) == 0 &&
+                  write_index(gz, gz->state_fd, gz->child_id);
+}
+
 /* Its tables in place of ours.  Called with the lock held. */
 static void adopt(struct gzip_image *gz, const struct gzip_image *theirs,
                   bool is_whole)
@@ -294,9 +301,7 @@ static void adopt(struct gzip_image *gz, const struct gzip_image *theirs,
     gz->in = is_whole      ? gz->child->size
              : gz->is_bgzf ? gzip_bgzf_in(gz)
                            : gz->points[gz->n_points - 1].in_bits / 8;
-    gz->is_kept = gz->state_fd >= 0 && ftruncate(gz->state_fd, 0) == 0 &&
-                  lseek(gz->state_fd, 0, SEEK_SET) == 0 &&
-                  write_index(gz, gz->state_fd, gz->child_id);
+    gzip_exchange_keep(gz);
 }
 
 static void stop_front(struct gzip_image *gz)
@@ -358,14 +363,49 @@ static enum plt_status take_foreign(struct gzip_image *gz, const void *data,
     return st;
 }
 
+enum plt_status gzip_exchange_load(struct gzip_image *gz, struct plt_io *io,
+                                   const void *data, size_t len,
+                                   struct gzip_image **out, bool *is_whole,
+                                   struct plt_error *err)
+{
+    struct gzip_image *const theirs = calloc(1, sizeof(*theirs));
+
+    if (!theirs)
+        return plt_fail(err, PLT_NOMEM, "an index");
+    theirs->host = gz->host;
+    theirs->child = gz->child;
+    theirs->state_fd = -1;
+    theirs->is_bgzf = gz->is_bgzf;
+    enum plt_status st = name_stream(gz, io, theirs->child_id, err);
+    const int fd =
+        st == PLT_OK ? memfd_create("platter-index", MFD_CLOEXEC) : -1;
+    if (st == PLT_OK &&
+        (fd < 0 || !write_all(fd, data, len) || lseek(fd, 0, SEEK_SET) != 0))
+        st = plt_fail(err, PLT_NOMEM, "an index");
+    const bool is_ours =
+        st == PLT_OK && gzip_file_is_of(fd, theirs->child_id, gz->child->size);
+    if (st == PLT_OK &&
+        (!is_ours || !gzip_file_load(theirs, fd, gz->child->size, is_whole) ||
+         (!theirs->n_points && !theirs->n_rows)))
+        st = plt_fail(err, PLT_INVALID,
+                      is_ours ? "the index is damaged"
+                              : "the index is another stream's, or none");
+    if (fd >= 0)
+        (void)close(fd);
+    if (st == PLT_OK) {
+        *out = theirs;
+        return PLT_OK;
+    }
+    gzip_points_release(theirs);
+    free(theirs);
+    return st;
+}
+
 enum plt_status gzip_index_put(void *image, struct plt_io *io, const void *data,
                                size_t len, struct plt_error *err)
 {
     struct gzip_image *const gz = (struct gzip_image *)image;
-    struct gzip_image theirs = {.host = gz->host,
-                                .child = gz->child,
-                                .state_fd = -1,
-                                .is_bgzf = gz->is_bgzf};
+    struct gzip_image *theirs = NULL;
     bool is_whole = false;
 
     if (gz->dict_version)
@@ -375,25 +415,10 @@ enum plt_status gzip_index_put(void *image, struct plt_io *io, const void *data,
         return gz->is_bgzf ? plt_fail(err, PLT_UNSUPPORTED,
                                       "BGZF says where its blocks are")
                            : take_foreign(gz, data, len, err);
-    enum plt_status st = name_stream(gz, io, theirs.child_id, err);
-    if (st != PLT_OK)
-        return st;
-    const int fd = memfd_create("platter-index", MFD_CLOEXEC);
-    if (fd < 0 || !write_all(fd, data, len) || lseek(fd, 0, SEEK_SET) != 0) {
-        if (fd >= 0)
-            (void)close(fd);
-        return plt_fail(err, PLT_NOMEM, "an index");
-    }
-    const bool is_ours = gzip_file_is_of(fd, theirs.child_id, gz->child->size);
-    const bool is_good =
-        is_ours && gzip_file_load(&theirs, fd, gz->child->size, &is_whole) &&
-        (theirs.n_points > 0 || theirs.n_rows > 0);
-    (void)close(fd);
-    if (!is_good) {
-        gzip_points_release(&theirs);
-        return plt_fail(err, PLT_INVALID,
-                        is_ours ? "the index is damaged"
-                                : "the index is another stream's, or none");
-    }
-    return take(gz, &theirs, is_whole, err);
+    enum plt_status st =
+        gzip_exchange_load(gz, io, data, len, &theirs, &is_whole, err);
+    if (st == PLT_OK)
+        st = take(gz, theirs, is_whole, err);
+    free(theirs);
+    return st;
 }

@@ -21,6 +21,7 @@
 #include "gzip_front.h"
 #include "gzip_header.h"
 #include "gzip_prove.h"
+#include "gzip_sidecar.h"
 
 enum {
     IN_CAP = 512 * 1024,
@@ -69,6 +70,8 @@ static bool refill(struct decoder *f)
 {
     if (f->is_eof)
         return true;
+    if (gzip_sidecar_found(f->front.gz, f->io))
+        return plt_fail(&f->err, PLT_AGAIN, "an index") == PLT_OK;
     const size_t keep = f->pos < CARRY ? f->pos : CARRY;
     const size_t drop = f->pos - keep;
     size_t got = 0;
@@ -598,6 +601,24 @@ bool gzip_front_failed(struct gzip_image *gz, struct plt_io *io,
     return !is_over;
 }
 
+/* Until the end, or until nobody will ask again. */
+static void run_to_end(struct decoder *f)
+{
+    struct gzip_image *const gz = f->front.gz;
+    bool is_over = false;
+
+    while (!is_over && !run_all(f)) {
+        if (f->err.status != PLT_AGAIN) {
+            is_over = !gzip_front_failed(gz, f->io, &f->err,
+                                         gzip_is_final(f->err.status));
+            continue;
+        }
+        if (gz->claims)
+            gzip_prove(gz, f->io);
+        is_over = gzip_sidecar_take(gz);
+    }
+}
+
 static void run_plain(struct gzip_image *gz, struct plt_io *io)
 {
     struct decoder *const f = decoder_new(gz, io);
@@ -612,9 +633,7 @@ static void run_plain(struct gzip_image *gz, struct plt_io *io)
                                    &finisher, &err) != PLT_OK)
         (void)gzip_front_failed(gz, io, &err, true);
     else
-        while (!run_all(f) &&
-               gzip_front_failed(gz, io, &f->err, gzip_is_final(f->err.status)))
-            ;
+        run_to_end(f);
     decoder_free(f, finisher);
 }
 

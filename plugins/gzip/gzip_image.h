@@ -107,6 +107,10 @@ struct gzip_image {
     uint64_t members_at; /* before the last point and its own header */
     int state_fd;        /* the front's own after open; -1: not kept */
     bool is_kept;
+    bool wants_sidecar, has_looked;
+    const char *sidecar;       /* the suffix of the one that was found */
+    struct gzip_image *theirs; /* it, our own form, not yet taken */
+    bool is_theirs_whole;
     struct gzip_claims *claims; /* another tool's index, being proven */
     uint64_t spans_proven;      /* of it */
     bool is_refuted;            /* it was not all true */
@@ -189,6 +193,13 @@ enum plt_status gzip_index_get(void *image, struct plt_io *io, plt_put_fn *put,
 enum plt_status gzip_index_put(void *image, struct plt_io *io, const void *data,
                                size_t len, struct plt_error *err);
 
+/* Our own form, into an image of its own (gzip_points_release, free). */
+enum plt_status gzip_exchange_load(struct gzip_image *gz, struct plt_io *io,
+                                   const void *data, size_t len,
+                                   struct gzip_image **out, bool *is_whole,
+                                   struct plt_error *err);
+/* Write the kept file anew, and go on with it.  Lock held. */
+void gzip_exchange_keep(struct gzip_image *gz);
 enum plt_status gzip_index_get_as(void *image, struct plt_io *io,
                                   const char *form, plt_put_fn *put,
                                   void *cookie, struct plt_error *err);

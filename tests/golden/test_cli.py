@@ -282,6 +282,39 @@ def foreign_index():
     assert r.returncode == 1 and b"another length" in r.stderr, r.stderr
 
 
+@case("index: beside the source, found when a read is far, not when it is near")
+def beside():
+    web = Nginx(www)
+    name, want = "big.raw.gz", open(www + "/big.raw", "rb")
+    os.makedirs(www + "/beside", exist_ok=True)
+    os.link(f"{www}/{name}", f"{www}/beside/{name}")
+    url, size = web.url() + "beside/" + name, os.stat(f"{www}/{name}").st_size
+
+    def read(at):
+        before = web.sent("/beside/" + name), [web.sent(name + s)[1] for s in (".pltidx", ".gzidx", ".gzi")]
+        got = platter("read", url, "--layers", "gzip", "--offset", str(at), "--length", "65536").stdout
+        want.seek(at)
+        assert got == want.read(65536), at
+        after = web.sent("/beside/" + name)
+        looks = [web.sent(name + s)[1] - n for s, n in zip((".pltidx", ".gzidx", ".gzi"), before[1])]
+        return after[0] - before[0][0], after[1] - before[0][1], looks
+
+    assert read(0)[2] == [0, 0, 0]
+    far = 299 * MIB
+    sent, _, looks = read(far)
+    assert sent > size // 2 and looks == [1, 1, 1], (sent, looks)
+    platter("index", f"{www}/{name}", "--export", f"{www}/beside/{name}.pltidx")
+    sent, requests, looks = read(far)
+    print(f"# 64 KiB at 299 MiB with an index beside it: {requests} requests, {sent} bytes of {size}")
+    assert sent < size // 4 and looks[0] >= 1 and looks[1:] == [0, 0], (sent, requests, looks)
+    os.remove(f"{www}/beside/{name}.pltidx")
+    sh(f"gztool -z -s 2 -I {www}/beside/{name}.gzi -i {www}/{name}")
+    assert read(far)[2][2] >= 1
+    shutil.copy(f"{www}/beside/{name}.gzi", f"{www}/beside/{name}.pltidx")  # what it is not
+    read(far)
+    web.stop()
+
+
 @case("index: built, shown, exported, imported elsewhere, refused for another stream")
 def index():
     path = www + "/big.raw.gz"

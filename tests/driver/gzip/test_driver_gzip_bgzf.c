@@ -123,15 +123,14 @@ struct lie {
 
 Test(gzip_bgzf, lengths_that_lie_are_errors)
 {
-    static const struct lie lies[] = {
-        {"BSIZE, a little", 20, 16, 1, true},
-        {"BSIZE, much", 20, 17, 0x40, true},
-        {"BSIZE of the first", 0, 16, 3, true},
-        {"ISIZE too large", 30, -4, 1, false},
-        {"ISIZE too small", 30, -3, 1, false},
-        {"ISIZE beyond 64 KiB", 30, -2, 1, true},
-        {"CRC-32", 30, -8, 1, false},
-        {"data", 30, 100, 0x10, false}};
+    static const struct lie lies[] = {{"BSIZE, a little", 20, 16, 1, true},
+                                      {"BSIZE, much", 20, 17, 0x40, true},
+                                      {"BSIZE of the first", 0, 16, 3, true},
+                                      {"ISIZE too large", 30, -4, 1, false},
+                                      {"ISIZE too small", 30, -3, 1, false},
+                                      {"ISIZE beyond 64 KiB", 30, -2, 1, true},
+                                      {"CRC-32", 30, -8, 1, false},
+                                      {"data", 30, 100, 0x10, false}};
     char dir[] = "/tmp/driver_gzip_bgzf.XXXXXX";
     make_files(dir, make);
     struct bytes packed = load(dir, "d.gz"), want = load(dir, "d");
