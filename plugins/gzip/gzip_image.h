@@ -104,9 +104,9 @@ struct gzip_image {
     size_t busy[MAX_BUSY]; /* points whose spans are being decoded */
     unsigned n_busy;
     uint64_t members;
-    uint64_t members_at; /* before the last point and its own header */
-    int state_fd;        /* the front's own after open; -1: not kept */
-    bool is_kept;
+    uint64_t members_at;  /* before the last point and its own header */
+    int state_fd;         /* the front's own after open; -1: not kept */
+    _Atomic bool is_kept; /* the front alone writes it; others ask */
     bool wants_sidecar, has_looked;
     const char *sidecar;       /* the suffix of the one that was found */
     struct gzip_image *theirs; /* it, our own form, not yet taken */
