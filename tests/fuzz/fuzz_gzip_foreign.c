@@ -10,7 +10,13 @@
 
 #include "fuzz_drive.h"
 
-enum { INDEXED = 1, CUT = 2, PLAIN = 3300000, SPLIT = 2200000, MAX_FILE = 4 << 20 };
+enum {
+    INDEXED = 1,
+    CUT = 2,
+    PLAIN = 3300000,
+    SPLIT = 2200000,
+    MAX_FILE = 4 << 20
+};
 
 static uint8_t plain[PLAIN], *packed;
 static size_t packed_len;
@@ -82,8 +88,7 @@ static void setup(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const uint32_t spots[] = {0, 1 << 20, SPLIT - 2500,
-                                     PLAIN - 5000};
+    static const uint32_t spots[] = {0, 1 << 20, SPLIT - 2500, PLAIN - 5000};
     static uint8_t got[5000];
     struct memchild child;
     struct plt_error err = {0};
