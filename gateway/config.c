@@ -48,6 +48,7 @@ static const char usage_text[] =
     "  --max-ranges N          ranges in one request (default 64)\n"
     "  --revalidate SECONDS    compare with the source so often (default 5;\n"
     "                          0: at every request)\n"
+    "  --sidecars 0            look for no index beside a compressed source\n"
     "  --drain SECONDS         at the end, wait for running answers (default "
     "10)\n"
     "  --log-level error|warn|info|debug\n"
@@ -309,6 +310,7 @@ static const struct setting settings[] = {
     {"max_connections", NUMBER, FIELD(max_connections), 1, 65536},
     {"max_ranges", NUMBER, FIELD(max_ranges), 1, RANGE_MOST},
     {"drain", NUMBER, FIELD(drain_s), 0, 3600},
+    {"sidecars", NUMBER, FIELD(sidecars), 0, 1},
     {"revalidate", NUMBER, FIELD(revalidate_ms), 0, 86400},
 };
 
@@ -419,6 +421,7 @@ static const struct option options[] = {
     {"max-ranges", required_argument, NULL, 0},
     {"revalidate", required_argument, NULL, 0},
     {"drain", required_argument, NULL, 0},
+    {"sidecars", required_argument, NULL, 0},
     {"log-level", required_argument, NULL, 0},
     {"pid-file", required_argument, NULL, 0},
     {NULL, 0, NULL, 0}};
@@ -587,6 +590,7 @@ int config_parse(struct config *c, int argc, char **argv, bool is_reload)
                          .max_connections = 4096,
                          .max_ranges = 64,
                          .revalidate_ms = REVALIDATE_MS,
+                         .sidecars = 1,
                          .drain_s = 10,
                          .log_level = LOG_INFO};
     const bool goes_on = take_flags(&p, argc, argv);

@@ -161,13 +161,17 @@ static enum plt_status checksum_json(struct request *r, struct plt_io *io,
 /* How far it reaches, or the index itself. */
 static enum plt_status index_json(struct request *r, struct plt_io *io)
 {
-    static const char *const formats[] = {"json", "platter", NULL};
+    static const char *const formats[] = {"json", "platter", "gztool", "gzidx",
+                                          NULL};
+    static const char *const forms[] = {NULL, NULL, "gztool", "indexed_gzip"};
     unsigned at;
     const enum plt_status st = take_word(r, "format", formats, &at, &r->err);
 
     if (st != PLT_OK)
         return st;
-    return at ? image_index_get(r->image, io, &r->piece, &r->piece_len, &r->err)
+    r->is_foreign = forms[at] != NULL;
+    return at ? image_index_get(r->image, io, forms[at], &r->piece,
+                                &r->piece_len, &r->err)
               : image_index_json(r->image, &r->json, &r->err);
 }
 
@@ -273,7 +277,9 @@ static enum MHD_Result answer_bytes(struct request *r)
         return MHD_NO;
     r->piece = NULL;
     (void)MHD_add_response_header(response, "Content-Type",
-                                  "application/vnd.platter.index");
+                                  r->is_foreign
+                                      ? "application/octet-stream"
+                                      : "application/vnd.platter.index");
     (void)MHD_add_response_header(response, "Cache-Control", "no-store");
     return answer_queue(r, MHD_HTTP_OK, response);
 }

@@ -75,6 +75,7 @@ struct request {
     struct multipart *multi; /* several ranges; NULL: first to last; new */
     uint8_t *piece;          /* its first bytes; new */
     size_t piece_len;
+    bool is_foreign;   /* piece: an index in another tool's form */
     char *link;        /* of a page: where the next one is; or NULL; new */
     char location[96]; /* of what was made; "" */
 

@@ -245,6 +245,7 @@ static bool configure(struct server *s, const struct config *c)
                                      .cache_bytes = c->cache_bytes,
                                      .max_open = c->max_open,
                                      .revalidate_ms = c->revalidate_ms,
+                                     .no_sidecars = !c->sidecars,
                                      .is_always_revalidated =
                                          c->has_revalidate};
     struct plt_error err = {.at = PLT_AT_NONE};
@@ -327,7 +328,8 @@ static void log_fixed(const struct config *was, const struct config *now)
         {"workers", was->workers != now->workers},
         {"max_open", was->max_open != now->max_open},
         {"max_connections", was->max_connections != now->max_connections},
-        {"revalidate", was->revalidate_ms != now->revalidate_ms}};
+        {"revalidate", was->revalidate_ms != now->revalidate_ms},
+        {"sidecars", was->sidecars != now->sidecars}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct log_line l;
         if (!rows[i].is_other)

@@ -24,7 +24,7 @@ struct options {
     bool has_length, is_json, is_forced, is_verbose, is_vm_state, is_quiet;
     bool is_resumed, is_verified, is_shown, is_strict, is_compressed;
     const char *context, *algorithm, *pattern, *out_format;
-    const char *export_file, *import_file;
+    const char *export_file, *import_file, *index_format;
     const char *secret_files[CLI_SECRET_FILES]; /* NAME=FILE */
     size_t n_secret_files;
     char secret_names[CLI_SECRET_FILES * 64]; /* all of them, with commas */

@@ -88,18 +88,40 @@ static int write_file(const char *name, const char *data, size_t len)
     return is_good ? 0 : EXIT_FAILED;
 }
 
+/* --index-format: the name of another tool, or NULL.  False: told. */
+static bool take_form(const struct options *o, const char **form,
+                      const char **query)
+{
+    static const char *const forms[][3] = {
+        {"platter", NULL, "format=platter"},
+        {"gztool", "gztool", "format=gztool"},
+        {"indexed_gzip", "indexed_gzip", "format=gzidx"}};
+    const char *const word = o->index_format ? o->index_format : "platter";
+
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        if (strcmp(word, forms[i][0]) == 0) {
+            *form = forms[i][1];
+            *query = forms[i][2];
+            return true;
+        }
+    }
+    return false;
+}
+
 static int export_index(const struct command_run *run, struct image *image)
 {
     struct plt_error err = {.at = PLT_AT_NONE};
     struct plt_io io = cli_io();
     uint8_t *data = NULL;
     size_t len = 0;
+    const char *form = NULL, *query = NULL;
     union {
         uint8_t *bytes;
         char *text;
     } u;
 
-    if (image_index_get(image, &io, &data, &len, &err) != PLT_OK)
+    (void)take_form(run->o, &form, &query); /* it is one: cmd_index */
+    if (image_index_get(image, &io, form, &data, &len, &err) != PLT_OK)
         return cli_failed(run->args[0], &err);
     u.bytes = data;
     const int code = write_file(run->o->export_file, u.text, len);
@@ -142,8 +164,10 @@ static int of_gateway(const struct command_run *run)
     json_t *index = NULL;
     char *data = NULL;
     size_t len = 0;
+    const char *form = NULL, *query = NULL;
     int code;
 
+    (void)take_form(o, &form, &query);
     if (o->import_file)
         return cli_complain("a gateway takes no index: import it where its "
                             "state folder is");
@@ -151,8 +175,7 @@ static int of_gateway(const struct command_run *run)
         code = gateway_json(o, "index", run->args[0], NULL, &index);
         return code ? code : show(run, index);
     }
-    code =
-        gateway_bytes(o, "index", run->args[0], "format=platter", &data, &len);
+    code = gateway_bytes(o, "index", run->args[0], query, &data, &len);
     if (!code)
         code = write_file(o->export_file, data, len);
     free(data);
@@ -163,7 +186,10 @@ int cmd_index(const struct command_run *run)
 {
     const struct options *const o = run->o;
     struct image *image = NULL;
+    const char *form, *query;
 
+    if (!take_form(o, &form, &query))
+        return cli_usage("--index-format is platter, gztool or indexed_gzip");
     if (o->gateway)
         return of_gateway(run);
     /* The index is that of a layer below: no member has to be chosen. */
@@ -173,7 +199,7 @@ int cmd_index(const struct command_run *run)
         return code;
     if (o->import_file)
         code = import_index(run, image);
-    else if (!o->is_shown)
+    if (!code && !o->is_shown) /* another tool's is proven so */
         code = build(run, image);
     if (!code && o->export_file)
         code = export_index(run, image);

@@ -52,6 +52,7 @@ static const char usage_text[] =
     "  -s, --strict               (compare) sizes must be equal as well\n"
     "  --show                     (index) build nothing\n"
     "  --export FILE, --import FILE   (index) to and from other hosts\n"
+    "  --index-format platter|gztool|indexed_gzip   (index) of --export\n"
     "  --pattern sequential|random|strided, --size N, --count N, --time S\n"
     "                             (bench) default: random, 64k, 10000\n"
     "  --threads N                reads at a time (convert, compare, read: 4;\n"
@@ -118,6 +119,7 @@ enum {
     OPT_SHOW,
     OPT_EXPORT,
     OPT_IMPORT,
+    OPT_INDEX_FORMAT,
     OPT_PATTERN,
     OPT_SIZE,
     OPT_COUNT,
@@ -155,6 +157,7 @@ static const struct option long_options[] = {
     {"show", no_argument, NULL, OPT_SHOW},
     {"export", required_argument, NULL, OPT_EXPORT},
     {"import", required_argument, NULL, OPT_IMPORT},
+    {"index-format", required_argument, NULL, OPT_INDEX_FORMAT},
     {"pattern", required_argument, NULL, OPT_PATTERN},
     {"size", required_argument, NULL, OPT_SIZE},
     {"count", required_argument, NULL, OPT_COUNT},
@@ -215,6 +218,8 @@ static const char **text_slot(struct options *o, int c)
         return &o->export_file;
     case OPT_IMPORT:
         return &o->import_file;
+    case OPT_INDEX_FORMAT:
+        return &o->index_format;
     case OPT_PATTERN:
         return &o->pattern;
     case 'f':

@@ -201,6 +201,7 @@ enum plt_status images_new(const struct images_config *config,
         images->config.max_open = MAX_OPEN_LIMIT;
     if (!images->config.revalidate_ms && !images->config.is_always_revalidated)
         images->config.revalidate_ms = DEFAULT_REVALIDATE_MS;
+    images->env.no_sidecars = config->no_sidecars;
     lock_init(&images->lock);
     cond_init(&images->changed);
     ASSERT(RAND_bytes((unsigned char *)&images->seed, sizeof(images->seed)) ==

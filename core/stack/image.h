@@ -29,6 +29,7 @@ struct images_config {
     unsigned max_open;       /* stacks kept open, idle ones closed first; 256 */
     unsigned revalidate_ms;  /* ask the source at most this often; 0: 5000 */
     bool is_always_revalidated; /* revalidate_ms 0 means at every opening */
+    bool no_sidecars;           /* look for no index beside a source */
     bool is_local; /* a command on its user's own authority: specs may
                       name any path and URL.  Never in a server */
 };
@@ -227,10 +228,11 @@ image_partitions_json(struct image *image, struct plt_io *io, json_t **out,
  * wait.  new in *out. */
 PLT_MUST_USE enum plt_status image_index_json(struct image *image, json_t **out,
                                               struct plt_error *err);
-/* Its bytes, for another gateway: new (free) in *data. */
+/* Its bytes, for another gateway (form NULL) or another tool, by its name: new
+ * (free) in *data. */
 PLT_MUST_USE MAY_WAIT enum plt_status
-image_index_get(struct image *image, struct plt_io *io, uint8_t **data,
-                size_t *len, struct plt_error *err);
+image_index_get(struct image *image, struct plt_io *io, const char *form,
+                uint8_t **data, size_t *len, struct plt_error *err);
 /* Take such bytes.  Nobody else may use the image meanwhile. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 image_index_put(struct image *image, struct plt_io *io, const uint8_t *data,

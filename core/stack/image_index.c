@@ -63,13 +63,13 @@ static bool take(void *cookie, const void *data, size_t len)
 }
 
 enum plt_status image_index_get(struct image *image, struct plt_io *io,
-                                uint8_t **data, size_t *len,
+                                const char *form, uint8_t **data, size_t *len,
                                 struct plt_error *err)
 {
     struct node *const node = find_indexed(image);
     struct sink s = {.len = 0};
     const enum plt_status st =
-        node ? node_index_get(node, io, take, &s, err) : fail_none(err);
+        node ? node_index_get(node, io, form, take, &s, err) : fail_none(err);
 
     if (st != PLT_OK) {
         free(s.data);

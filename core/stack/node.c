@@ -42,7 +42,7 @@ static enum plt_status heard(struct node *node, struct plt_io *io,
         err->text[sizeof(err->text) - 1] = '\0';
     }
     name_layer(node, err);
-    if (st == PLT_CHANGED)
+    if (st == PLT_CHANGED && !node->is_apart)
         stack_mark_changed(node->stack);
     return st;
 }
@@ -251,15 +251,21 @@ enum plt_status node_check(struct node *node, struct plt_io *io,
 }
 
 enum plt_status node_index_get(struct node *node, struct plt_io *io,
-                               plt_put_fn *put, void *cookie,
+                               const char *form, plt_put_fn *put, void *cookie,
                                struct plt_error *err)
 {
     if (!node->driver->index_get)
         return plt_fail(err, PLT_NOT_FOUND, "no index");
+    if (form && !node->driver->index_get_as)
+        return plt_fail(err, PLT_UNSUPPORTED,
+                        "%s has its index in no other tool's form",
+                        node->driver->name);
     if (!enter(node, io))
         return PLT_AGAIN;
     const enum plt_status st =
-        node->driver->index_get(node->image, io, put, cookie, err);
+        form ? node->driver->index_get_as(node->image, io, form, put, cookie,
+                                          err)
+             : node->driver->index_get(node->image, io, put, cookie, err);
     leave(node);
     return heard(node, io, st, err);
 }

@@ -31,9 +31,10 @@ struct node {
     const struct plt_driver *driver;
     void *image;
     bool is_open, has_share;
-    struct stack *stack;    /* borrowed */
-    struct node *below;     /* borrowed; NULL under a source */
-    struct node *opener;    /* of the image that named this one; or NULL */
+    struct stack *stack; /* borrowed */
+    struct node *below;  /* borrowed; NULL under a source */
+    bool is_apart;       /* beside the stack: what becomes of it is nobody's */
+    struct node *opener; /* of the image that named this one; or NULL */
     struct location *place; /* of the source at its bottom; borrowed */
     unsigned depth;         /* images above it in the chain of backing files */
     uint64_t owner;         /* in the cache */
@@ -55,6 +56,7 @@ struct stack_env {
     struct shares *shares;
     struct stack_metrics *metrics;
     int state_dir; /* file descriptor or -1 */
+    bool no_sidecars;
 };
 
 /* Set up an unopened node; node_release undoes it. */
@@ -96,9 +98,10 @@ PLT_MUST_USE enum plt_status
 node_dirty_extents(struct node *node, struct plt_io *io, const char *bitmap,
                    uint64_t off, uint64_t len, plt_extent_fn *emit,
                    void *cookie, struct plt_error *err);
+/* form: NULL for the driver's own, or another tool's name. */
 PLT_MUST_USE enum plt_status node_index_get(struct node *node,
-                                            struct plt_io *io, plt_put_fn *put,
-                                            void *cookie,
+                                            struct plt_io *io, const char *form,
+                                            plt_put_fn *put, void *cookie,
                                             struct plt_error *err);
 PLT_MUST_USE enum plt_status node_index_put(struct node *node,
                                             struct plt_io *io, const void *data,
@@ -127,5 +130,10 @@ enum plt_status stack_open_named(struct stack *stack, struct node *asker,
                                  const char *name, const char *format,
                                  struct plt_child **child,
                                  struct plt_error *err);
+/* struct plt_host's sidecar. */
+enum plt_status stack_sidecar(struct stack *stack, const struct node *asker,
+                              struct plt_io *io, const char *suffix,
+                              uint64_t max, plt_put_fn *put, void *cookie,
+                              struct plt_error *err);
 
 #endif

@@ -204,6 +204,15 @@ static enum plt_status open_named(struct plt_host *host, struct plt_io *io,
                             err);
 }
 
+static enum plt_status sidecar(struct plt_host *host, struct plt_io *io,
+                               const char *suffix, uint64_t max,
+                               plt_put_fn *put, void *cookie,
+                               struct plt_error *err)
+{
+    const struct node *const node = of(host);
+    return stack_sidecar(node->stack, node, io, suffix, max, put, cookie, err);
+}
+
 static enum plt_status allow_url(struct plt_host *host, const char *url,
                                  struct plt_error *err)
 {
@@ -259,5 +268,6 @@ void node_host_init(struct node *node)
                                    .allow_url = allow_url,
                                    .secret = host_secret,
                                    .each = each,
-                                   .shared = shared};
+                                   .shared = shared,
+                                   .sidecar = sidecar};
 }

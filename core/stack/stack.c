@@ -20,6 +20,7 @@ enum {
     MAX_CHAIN = 100,   /* images in a chain of backing files */
     MAX_PLACES = 2048, /* files of a stack: extents of a split image, too */
     MAX_NODES = 4096,  /* layers of all of them */
+    SIDECAR_PIECE = 256 * 1024,
     MAX_CHOICES = 1000 /* members listed in an answer that asks to choose */
 };
 
@@ -533,6 +534,71 @@ enum plt_status stack_open_named(struct stack *stack, struct node *asker,
     top->child.size = size;
     *child = &top->child;
     return mix_in(asker, top, err);
+}
+
+/* ---- Files beside a source ---- */
+
+/* All of an open source. */
+static enum plt_status hand_on(struct node *node, struct plt_io *io,
+                               uint64_t max, plt_put_fn *put, void *cookie,
+                               struct plt_error *err)
+{
+    AUTO_FREE uint8_t *buf = malloc(SIDECAR_PIECE);
+    uint64_t size = 0;
+    enum plt_status st = node_resolve_size(node, io, &size, err);
+
+    if (st == PLT_OK && !buf)
+        st = plt_fail(err, PLT_NOMEM, "a file beside the source");
+    if (st == PLT_OK && size > max)
+        st = plt_fail(err, PLT_UNSUPPORTED, "a file of %llu bytes",
+                      (unsigned long long)size);
+    for (uint64_t at = 0; st == PLT_OK && at < size;) {
+        const uint64_t left = size - at;
+        const size_t n = left < SIDECAR_PIECE ? (size_t)left : SIDECAR_PIECE;
+        const struct plt_seg seg = {at, n, buf};
+        st = node_read(node, io, &seg, 1, err);
+        if (st == PLT_OK && !put(cookie, buf, n))
+            st = plt_fail(err, PLT_NOMEM, "a file beside the source");
+        at += n;
+    }
+    return st;
+}
+
+enum plt_status stack_sidecar(struct stack *stack, const struct node *asker,
+                              struct plt_io *io, const char *suffix,
+                              uint64_t max, plt_put_fn *put, void *cookie,
+                              struct plt_error *err)
+{
+    const struct node *const below = asker->below;
+    struct location place = {.url = NULL};
+
+    if (stack->env->no_sidecars || !below || below->below || below->opener)
+        return plt_fail(err, PLT_NOT_FOUND, "no file beside the source");
+    const char *const slash = strrchr(below->place->path, '/');
+    const char *const own = slash ? slash + 1 : below->place->path;
+    const size_t len = strlen(own) + strlen(suffix) + 1;
+    AUTO_FREE char *name = malloc(len);
+    AUTO_FREE struct node *node = malloc(sizeof(*node));
+    if (!name || !node)
+        return plt_fail(err, PLT_NOMEM, "a file beside the source");
+    (void)snprintf(name, len, "%s%s", own, suffix);
+    enum plt_status st = policy_locate_sibling(below->place, name, &place, err);
+    if (st != PLT_OK)
+        return st;
+    struct plt_open_args args = {.io = io, .url = place.url, .fd = -1};
+    if (!place.url)
+        st = policy_open_file(&place, &args.fd, err);
+    if (st == PLT_OK) {
+        /* For the time of the question: it is on nobody's list. */
+        node_init(node, stack, below->driver, NULL, &place);
+        node->is_apart = true;
+        st = node_open(node, &args, err);
+        if (st == PLT_OK)
+            st = hand_on(node, io, max, put, cookie, err);
+        node_release(node);
+    }
+    location_release(&place);
+    return st;
 }
 
 /* ---- Partitions ---- */

@@ -9,7 +9,7 @@ _platter()
         compare index bench plugins"
     local options="--member --partition --snapshot --vmstate --layers -f --secret-file
         --secret --offset --length --context --algorithm --block-size -O --resume --verify
-        -s --strict --show --export --import --pattern --size --count --time --threads
+        -s --strict --show --export --import --index-format --pattern --size --count --time --threads
         --gateway --json --output --plugin-path --state --cache-size --force --quiet
         --verbose --help --version"
     local word i
@@ -18,6 +18,7 @@ _platter()
     case $prev in
     --output) mapfile -t COMPREPLY < <(compgen -W "json human" -- "$cur") && return ;;
     --algorithm) mapfile -t COMPREPLY < <(compgen -W "sha256 sha512" -- "$cur") && return ;;
+    --index-format) mapfile -t COMPREPLY < <(compgen -W "platter gztool indexed_gzip" -- "$cur") && return ;;
     --pattern) mapfile -t COMPREPLY < <(compgen -W "sequential random strided" -- "$cur") && return ;;
     --plugin-path | --state) mapfile -t COMPREPLY < <(compgen -d -- "$cur") && return ;;
     --export | --import) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
@@ -49,7 +50,7 @@ _platterd()
     local options="--origin --listen --image --secret --cors --config --check-config
         --state --state-dir --plugin-path --cache-size --deadline --workers
         --max-waiting-per-image --max-open --max-connections --max-ranges
-        --revalidate --drain --log-level --pid-file --help --version"
+        --revalidate --sidecars --drain --log-level --pid-file --help --version"
 
     COMPREPLY=()
     case $prev in
@@ -58,7 +59,7 @@ _platterd()
     --log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$cur") ;;
     --origin | --listen | --image | --secret | --cors | --cache-size | --deadline | \
         --workers | --max-waiting-per-image | --max-open | --max-connections | \
-        --max-ranges | --revalidate | --drain) ;;
+        --max-ranges | --revalidate | --sidecars | --drain) ;;
     *) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;
     esac
 }

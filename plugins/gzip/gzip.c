@@ -10,9 +10,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "gzip_bgzf.h"
 #include "gzip_crowd.h"
 #include "gzip_header.h"
 #include "gzip_image.h"
+#include "gzip_prove.h"
+#include "gzip_sidecar.h"
+#include "gzip_units.h"
 
 enum {
     RETRY_MS = 1000,
@@ -61,6 +65,8 @@ static void gzip_close(void *image)
     pthread_mutex_unlock(&gz->lock);
     gz->host->task_stop(gz->host, gz->front);
     gzip_points_release(gz);
+    gzip_claims_free(gz, gz->claims);
+    gzip_sidecar_release(gz);
     if (gz->state_fd >= 0)
         (void)close(gz->state_fd);
     free(gz->chunk_off);
@@ -111,8 +117,12 @@ static enum plt_status start_plain(struct gzip_image *gz, struct plt_error *err)
             gzip_file_load(gz, gz->state_fd, gz->child->size, &is_whole);
         if (!gz->is_kept && !is_whole)
             gzip_points_release(gz);
-        if (gz->child->size != PLT_SIZE_UNKNOWN)
+        if (is_whole && gz->child->size != PLT_SIZE_UNKNOWN)
             gz->in = gz->child->size;
+        else if (gz->is_bgzf)
+            gz->in = gzip_bgzf_in(gz);
+        else if (gz->n_points)
+            gz->in = gz->points[gz->n_points - 1].in_bits / 8;
         if (is_whole)
             gz->state = FRONT_DONE;
         pthread_mutex_unlock(&gz->lock);
@@ -129,6 +139,7 @@ static enum plt_status gzip_open(const struct plt_open_args *args, void **image,
     pthread_condattr_t attr;
     struct gzip_header h;
     uint8_t *buf = NULL;
+    size_t len;
 
     if (!gz)
         return plt_fail(err, PLT_NOMEM, "an image");
@@ -148,6 +159,7 @@ static enum plt_status gzip_open(const struct plt_open_args *args, void **image,
         (void)snprintf(gz->name, sizeof(gz->name), "%s", h.name);
     if (st == PLT_OK)
         st = gzip_dict_open(gz, args->io, &h, err);
+    gz->is_bgzf = st == PLT_OK && !gz->dict_version && gzip_bgzf_is(&h, &len);
     free(buf);
     if (st == PLT_OK && !gz->dict_version)
         st = start_plain(gz, err);
@@ -180,6 +192,7 @@ static enum plt_status await_front_locked(struct gzip_image *gz,
 
     if (end <= gz->out || gz->state == FRONT_DONE)
         return PLT_OK;
+    gzip_sidecar_want(gz, end);
     if (gz->state == FRONT_FAILED) {
         const bool is_old =
             gzip_now_ns() - gz->failed_ns > RETRY_MS * UINT64_C(1000000);
@@ -264,18 +277,21 @@ static enum plt_status gzip_read(void *image, struct plt_io *io,
                                  struct plt_error *err)
 {
     struct gzip_image *const gz = (struct gzip_image *)image;
-    uint64_t end = 0;
+    uint64_t end = 0, from = UINT64_MAX;
     enum plt_status st = PLT_OK;
 
     if (gz->dict_version)
-        return gzip_dict_read(gz, io, segs, n, err);
+        return gzip_units_read(gz, io, segs, n, err);
     for (size_t i = 0; i < n; i++) {
         if (segs[i].off + segs[i].len > end)
             end = segs[i].off + segs[i].len;
+        if (segs[i].off < from)
+            from = segs[i].off;
     }
     pthread_mutex_lock(&gz->lock);
     if (end > gz->want)
         gz->want = end;
+    gz->want_from = from;
     gz->want_ns = gzip_now_ns();
     /* Several readers may mix: what a wrong guess costs is decoding. */
     const bool is_forward = n && segs[0].off <= gz->next_off + AHEAD &&
@@ -290,7 +306,10 @@ static enum plt_status gzip_read(void *image, struct plt_io *io,
             st = plt_fail_at(err, PLT_CORRUPT, gz->out,
                              "the stream ends here, before what is asked");
     }
+    const bool is_bgzf = gz->is_bgzf;
     pthread_mutex_unlock(&gz->lock);
+    if (st == PLT_OK && is_bgzf)
+        return gzip_units_read(gz, io, segs, n, err);
     for (size_t i = 0; st == PLT_OK && i < n; i++) {
         size_t at = 0, did = 0;
         while (at < segs[i].len && st == PLT_OK) {
@@ -300,6 +319,16 @@ static enum plt_status gzip_read(void *image, struct plt_io *io,
             at += did;
         }
     }
+    return st;
+}
+
+enum plt_status gzip_await_end(struct gzip_image *gz, struct plt_io *io,
+                               struct plt_error *err)
+{
+    pthread_mutex_lock(&gz->lock);
+    const enum plt_status st =
+        await_front_locked(gz, io, PLT_SIZE_UNKNOWN, err);
+    pthread_mutex_unlock(&gz->lock);
     return st;
 }
 
@@ -351,7 +380,14 @@ static void gzip_info(void *image, struct plt_info *info)
     struct gzip_image *const gz = (struct gzip_image *)image;
     static const char *const states[] = {"decoding", "complete", "failed"};
 
-    info->text(info, "access", gz->dict_version ? "dictzip" : "points");
+    pthread_mutex_lock(&gz->lock);
+    const bool is_bgzf = gz->is_bgzf, has_eof = gz->has_eof_block;
+    const size_t n_blocks = gz->n_lens;
+    pthread_mutex_unlock(&gz->lock);
+    info->text(info, "access",
+               gz->dict_version ? "dictzip"
+               : is_bgzf        ? "bgzf"
+                                : "points");
     if (gz->name[0])
         info->text(info, "name", gz->name);
     if (gz->dict_version) {
@@ -366,6 +402,9 @@ static void gzip_info(void *image, struct plt_info *info)
     const size_t n_points = gz->n_points, n_runs = gz->n_runs;
     const enum gzip_front_state state = gz->state;
     const bool garbage = gz->has_garbage, kept = gz->is_kept;
+    const uint64_t proven = gz->spans_proven;
+    const bool is_refuted = gz->is_refuted;
+    const char *const sidecar = gz->sidecar;
     pthread_mutex_unlock(&gz->lock);
     info->text(info, "state", states[(unsigned)state % 3]);
     info->number(info, "decoded", out);
@@ -374,10 +413,21 @@ static void gzip_info(void *image, struct plt_info *info)
             info, "source-done",
             state == FRONT_DONE || in > gz->child->size ? gz->child->size : in);
     info->number(info, "members", members);
-    info->number(info, "points", n_points);
+    if (is_bgzf)
+        info->number(info, "blocks", n_blocks);
+    else
+        info->number(info, "points", n_points);
+    if (is_bgzf && state == FRONT_DONE)
+        info->boolean(info, "eof-marker", has_eof);
     info->number(info, "zero-runs", n_runs);
     info->number(info, "index-memory", mem);
     info->boolean(info, "index-kept", kept);
+    if (sidecar)
+        info->text(info, "sidecar", sidecar);
+    if (proven || is_refuted) {
+        info->number(info, "foreign-spans", proven);
+        info->boolean(info, "foreign-refuted", is_refuted);
+    }
     if (garbage)
         info->boolean(info, "trailing-garbage", true);
 }
@@ -388,4 +438,5 @@ PLT_DRIVER(.name = "gzip", .aliases = "dzip,dictzip,bgzf",
            .caps = PLT_CAP_NOWAIT, .probe = gzip_probe, .open = gzip_open,
            .close = gzip_close, .read = gzip_read, .extents = gzip_extents,
            .resolve_size = gzip_resolve_size, .info = gzip_info,
-           .index_get = gzip_index_get, .index_put = gzip_index_put)
+           .index_get = gzip_index_get, .index_put = gzip_index_put,
+           .index_get_as = gzip_index_get_as)

@@ -74,13 +74,14 @@ static void write_sums(struct front *f, size_t end)
     n->sums_written = end;
 }
 
-/* Take the point into the index and the file. */
-static void keep_point(struct front *f, struct gzip_point *p)
+void gzip_finish_keep(struct front *f, struct gzip_point *p)
 {
     struct gzip_image *const gz = f->gz;
 
     pthread_mutex_lock(&gz->lock);
     const bool is_added = gzip_points_add(gz, p);
+    if (is_added)
+        gz->members_at = gz->members;
     pthread_mutex_unlock(&gz->lock);
     if (!is_added) {
         free(p->window); /* no room: the span before just grows */
@@ -119,8 +120,7 @@ static bool try_restart(struct finish *n, const struct trial *t, unsigned which)
     return isal_inflate(s) >= ISAL_DECOMP_OK && s->avail_out == 0;
 }
 
-/* The candidate's trial; it becomes a point, or is forgotten. */
-static void settle(struct front *f, struct trial *t)
+bool gzip_finish_settle(struct front *f, struct trial *t)
 {
     struct finish *const n = &f->finish;
     uint8_t used[GZIP_WINDOW] = {0};
@@ -128,17 +128,17 @@ static void settle(struct front *f, struct trial *t)
 
     if (!t->out_len || !try_restart(n, t, 0) || !try_restart(n, t, 1) ||
         !try_restart(n, t, 2))
-        return;
+        return false;
     for (size_t i = 0; i < t->out_len; i++) {
         const uint8_t low = n->trial_out[0][i];
         if (low == n->trial_out[2][i]) {
             if (low != t->out[i])
-                return;
+                return false;
             continue;
         }
         const size_t at = (size_t)low | (size_t)n->trial_out[1][i] << 8;
         if (at >= GZIP_WINDOW || t->window[at] != t->out[i])
-            return;
+            return false;
         used[at] = 1;
         is_any = true;
     }
@@ -149,9 +149,10 @@ static void settle(struct front *f, struct trial *t)
         }
         t->point.window = gzip_window_pack(t->window, &t->point.window_len);
         if (!t->point.window)
-            return;
+            return false;
     }
-    keep_point(f, &t->point);
+    gzip_finish_keep(f, &t->point);
+    return true;
 }
 
 /* ---- Marks ---- */
@@ -163,8 +164,6 @@ static void begin_member(struct front *f, const struct mark *m, uint64_t out)
 
     n->member_crc = n->member_len = 0;
     pthread_mutex_lock(&gz->lock);
-    if (out >= gz->out) /* what is decoded again has been counted */
-        gz->members++;
     const bool is_new = !gz->n_points || gz->points[gz->n_points - 1].out < out;
     pthread_mutex_unlock(&gz->lock);
     if (m->is_point && is_new) {
@@ -172,8 +171,11 @@ static void begin_member(struct front *f, const struct mark *m, uint64_t out)
                                .in_bits = m->src * 8,
                                .flags = GZIP_AT_MEMBER,
                                .block_crc = n->block_crc};
-        keep_point(f, &p);
+        gzip_finish_keep(f, &p);
     }
+    pthread_mutex_lock(&gz->lock);
+    gz->members++;
+    pthread_mutex_unlock(&gz->lock);
 }
 
 static bool end_member(struct front *f, const struct mark *m)
@@ -207,7 +209,7 @@ static bool take_mark(struct front *f, const struct mark *m, uint64_t out)
         return true;
     case MARK_TRIAL:
     default:
-        settle(f, t);
+        (void)gzip_finish_settle(f, t); /* or it is forgotten */
         pthread_mutex_lock(&f->lock);
         t->is_taken = false;
         pthread_mutex_unlock(&f->lock);
@@ -316,8 +318,8 @@ static bool finish_part(struct front *f, const struct part *p,
         write_runs(f, gz->out);
         write_sums(f, gz->n_crcs);
         gz->is_kept =
-            gz->is_kept &&
-            gzip_file_end(gz->state_fd, gz->out, gz->members, gz->has_garbage);
+            gz->is_kept && gzip_file_end(gz->state_fd, gz->out, gz->members,
+                                         gz->has_garbage, false);
     }
     return true;
 }

@@ -18,9 +18,12 @@
 
 #include <platter/bytes.h>
 
+#include "gzip_bgzf.h"
 #include "gzip_crowd.h"
 #include "gzip_front.h"
 #include "gzip_header.h"
+#include "gzip_prove.h"
+#include "gzip_sidecar.h"
 
 enum {
     IN_CAP = 256 * 1024,
@@ -73,6 +76,8 @@ static bool refill(struct decoder *f)
 {
     if (f->is_eof)
         return true;
+    if (gzip_sidecar_found(f->front.gz, f->io))
+        return plt_fail(&f->err, PLT_AGAIN, "an index") == PLT_OK;
     const size_t keep = f->pos < CARRY ? f->pos : CARRY;
     const size_t drop = f->pos - keep;
     size_t got = 0;
@@ -90,7 +95,8 @@ static bool refill(struct decoder *f)
     f->is_eof = got == 0;
     f->end += got;
     pthread_mutex_lock(&f->front.gz->lock);
-    f->front.gz->in = f->base + f->end;
+    if (f->base + f->end > f->front.gz->in) /* taken up at an older point */
+        f->front.gz->in = f->base + f->end;
     pthread_mutex_unlock(&f->front.gz->lock);
     return true;
 }
@@ -375,6 +381,15 @@ static bool decode_some(struct decoder *f)
     return true;
 }
 
+void gzip_pace(struct gzip_image *gz, uint64_t out)
+{
+    pthread_mutex_lock(&gz->lock);
+    while (!gz->is_stopping && !gz->n_waiting && out > gz->want + LEAD &&
+           gzip_now_ns() - gz->want_ns < IDLE_MS * UINT64_C(1000000))
+        gzip_wait_locked(gz, gzip_now_ns() + 50 * UINT64_C(1000000));
+    pthread_mutex_unlock(&gz->lock);
+}
+
 /* Readers that are at work catch up: what is far ahead of them would be thrown
  * out of the cache before they come. */
 static bool is_ahead_locked(const struct decoder *f)
@@ -506,8 +521,9 @@ static bool start(struct decoder *f, bool *is_inside)
     if (gz->n_points)
         p = gz->points[gz->n_points - 1]; /* window: points only grow */
     gz->requests++;
+    gz->members = gz->members_at;
     if (p.in_bits && !gz->members)
-        gz->members = 1; /* at least: the ones before are not counted again */
+        gz->members = 1; /* at least: a kept index does not count them */
     f->members = gz->members;
     pthread_mutex_unlock(&gz->lock);
     f->base = p.in_bits / 8;
@@ -577,7 +593,7 @@ static bool run_all(struct decoder *f)
     return drain(f) && is_good;
 }
 
-static bool is_final(enum plt_status st)
+bool gzip_is_final(enum plt_status st)
 {
     return st == PLT_CORRUPT || st == PLT_CHANGED || st == PLT_UNSUPPORTED ||
            st == PLT_CANCELLED || st == PLT_BUG;
@@ -643,10 +659,8 @@ static bool pair_start(struct gzip_image *gz, struct plt_io *io, bool has_place,
                                 &p->finisher, err) == PLT_OK;
 }
 
-/* Tell the readers, and wait until one asks again: an origin may come back.
- * False: it is over. */
-static bool fail(struct gzip_image *gz, struct plt_io *io,
-                 const struct plt_error *err, bool is_over)
+bool gzip_front_failed(struct gzip_image *gz, struct plt_io *io,
+                       const struct plt_error *err, bool is_over)
 {
     pthread_mutex_lock(&gz->lock);
     gz->err = *err;
@@ -684,18 +698,20 @@ static bool rest(struct gzip_image *gz, struct plt_io *io, bool *has_place)
     return !is_over;
 }
 
-void gzip_front_run(void *image, struct plt_io *io)
+static void run_plain(struct gzip_image *gz, struct plt_io *io)
 {
-    struct gzip_image *const gz = (struct gzip_image *)image;
     struct pair p = {.decoder = NULL};
     struct plt_error err = {.at = PLT_AT_NONE};
     bool goes_on = true, has_place = false;
 
+    if (gz->claims)
+        gzip_prove(gz, io);
     while (goes_on) {
         if (!p.decoder && !pair_start(gz, io, has_place, &p, &err)) {
             pair_stop(gz, &p);
-            goes_on = err.status == PLT_NOMEM ? rest(gz, io, &has_place)
-                                              : fail(gz, io, &err, true);
+            goes_on = err.status == PLT_NOMEM
+                          ? rest(gz, io, &has_place)
+                          : gzip_front_failed(gz, io, &err, true);
             continue;
         }
         has_place = false;
@@ -704,12 +720,22 @@ void gzip_front_run(void *image, struct plt_io *io)
         if (goes_on && p.decoder->is_paused) {
             pair_stop(gz, &p);
             goes_on = rest(gz, io, &has_place);
-            if (!goes_on)
-                break;
+        } else if (goes_on && p.decoder->err.status == PLT_AGAIN) {
+            if (gz->claims)
+                gzip_prove(gz, io);
+            goes_on = !gzip_sidecar_take(gz);
         } else if (goes_on) {
-            goes_on =
-                fail(gz, io, &p.decoder->err, is_final(p.decoder->err.status));
+            goes_on = gzip_front_failed(gz, io, &p.decoder->err,
+                                        gzip_is_final(p.decoder->err.status));
         }
     }
     pair_stop(gz, &p);
+}
+
+void gzip_front_run(void *image, struct plt_io *io)
+{
+    struct gzip_image *const gz = (struct gzip_image *)image;
+
+    if (!gz->is_bgzf || gzip_bgzf_run(gz, io))
+        run_plain(gz, io);
 }

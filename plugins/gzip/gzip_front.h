@@ -96,5 +96,14 @@ struct front {
 void gzip_finish_run(void *front, struct plt_io *io);
 /* Begin at a point; nobody finishes parts meanwhile. */
 void gzip_finish_start(struct front *front, const struct gzip_point *point);
+/* Take a point into the index and the file; steals its window. */
+void gzip_finish_keep(struct front *front, struct gzip_point *point);
+/* A trial that is complete: does decoding from its point, with its window, give
+ * its output?  Then it is kept as a point. */
+bool gzip_finish_settle(struct front *front, struct trial *trial);
+
+/* Let readers that are at work catch up with what is decoded at `out`: what is
+ * far ahead of them would be thrown out of the cache before they come. */
+void gzip_pace(struct gzip_image *gz, uint64_t out);
 
 #endif

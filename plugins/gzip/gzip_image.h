@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One open gzip layer: what its files share.
  *
- * Two kinds.  A dictzip has a table of independent chunks (gzip_dict.c).  A
- * plain stream is decoded once, forward, by the *front* (gzip_front.c), which
+ * Three kinds.  A dictzip has a table of independent chunks (gzip_dict.c); BGZF
+ * says where its blocks are in their headers (gzip_bgzf.c).  Any other, a plain
+ * stream, is decoded once, forward, by the *front* (gzip_front.c), which
  * leaves behind restart points and the list of zero runs (gzip_points.c, kept
  * in a file by gzip_points_file.c); what lies behind the front is decoded again
  * from the nearest point when it is not in the cache (gzip_span.c).  The front
@@ -68,6 +69,14 @@ struct gzip_image {
     uint64_t *chunk_off; /* n_chunks + 1 of them */
     uint64_t dict_size;
 
+    /* BGZF: gzip_bgzf.h.  Not of one that has only begun so. */
+    bool is_bgzf;
+    struct gzip_row *rows;
+    size_t n_rows, cap_rows;
+    struct gzip_lens *lens;
+    size_t n_lens, cap_lens;
+    bool has_eof_block;
+
     /* plain stream */
     struct gzip_crowd *crowd; /* of all images; or NULL */
     struct plt_task *front;
@@ -85,6 +94,7 @@ struct gzip_image {
     uint64_t in;        /* compressed bytes that the front has consumed */
     uint64_t requests;  /* streams it has opened */
     uint64_t want;      /* end of the farthest read that waited or came by */
+    uint64_t want_from; /* where the last one began */
     uint64_t want_ns;   /* when */
     unsigned n_waiting; /* readers that wait for the front */
     enum gzip_front_state state;
@@ -95,15 +105,30 @@ struct gzip_image {
     size_t busy[MAX_BUSY]; /* points whose spans are being decoded */
     unsigned n_busy;
     uint64_t members;
-    int state_fd; /* the front's own after open; -1: not kept */
-    bool is_kept;
+    uint64_t members_at;  /* before the last point and its own header */
+    int state_fd;         /* the front's own after open; -1: not kept */
+    _Atomic bool is_kept; /* the front alone writes it; others ask */
+    bool wants_sidecar, has_looked;
+    const char *sidecar;       /* the suffix of the one that was found */
+    struct gzip_image *theirs; /* it, our own form, not yet taken */
+    bool is_theirs_whole;
+    struct gzip_claims *claims; /* another tool's index, being proven */
+    uint64_t spans_proven;      /* of it */
+    bool is_refuted;            /* it was not all true */
 };
 
 uint64_t gzip_now_ns(void);
 /* Wait on `moved` with the lock held, until until_ns at most. */
 void gzip_wait_locked(struct gzip_image *gz, uint64_t until_ns);
 
+/* gzip.c: wait until the front has come to the end. */
+enum plt_status gzip_await_end(struct gzip_image *gz, struct plt_io *io,
+                               struct plt_error *err);
+
 /* gzip_points.c.  Called with the lock held. */
+/* Room for one more item, from the budget. */
+bool gzip_grow(struct gzip_image *gz, void **array, size_t *cap, size_t n,
+               size_t item);
 /* Append; window is stolen on success.  False: no memory in the budget. */
 bool gzip_points_add(struct gzip_image *gz, const struct gzip_point *point);
 /* Index of the last point at or before out; there is always point 0. */
@@ -140,9 +165,20 @@ bool gzip_file_is_of(int fd, const uint8_t id[32], uint64_t child_size);
 bool gzip_file_point(int fd, const struct gzip_point *point);
 bool gzip_file_run(int fd, uint64_t off, uint64_t len);
 bool gzip_file_crcs(int fd, const uint32_t *crcs, size_t n);
-bool gzip_file_end(int fd, uint64_t size, uint64_t members, bool has_garbage);
+bool gzip_file_row(int fd, const struct gzip_row *row,
+                   const struct gzip_lens *lens, size_t n);
+bool gzip_file_end(int fd, uint64_t size, uint64_t members, bool has_garbage,
+                   bool has_eof_block);
+/* Nothing but the header. */
+bool gzip_file_restart(int fd, const struct gzip_image *gz);
 
 /* gzip_front.c: the task. */
+/* Tell the readers why, and wait until one asks again: an origin may come back.
+ * False: it is over. */
+bool gzip_front_failed(struct gzip_image *gz, struct plt_io *io,
+                       const struct plt_error *err, bool is_over);
+/* Nothing that passes. */
+bool gzip_is_final(enum plt_status st);
 void gzip_front_run(void *image, struct plt_io *io);
 
 /* gzip_span.c: fill buf[0..len) with decoded bytes from off, all of them behind
@@ -151,20 +187,29 @@ enum plt_status gzip_span_read(struct gzip_image *gz, struct plt_io *io,
                                void *buf, uint64_t off, size_t len,
                                bool is_forward, struct plt_error *err);
 
-/* gzip_exchange.c: struct plt_driver's index_get and index_put. */
+/* gzip_exchange.c: struct plt_driver's index_get, index_put and index_get_as.
+ */
 enum plt_status gzip_index_get(void *image, struct plt_io *io, plt_put_fn *put,
                                void *cookie, struct plt_error *err);
 enum plt_status gzip_index_put(void *image, struct plt_io *io, const void *data,
                                size_t len, struct plt_error *err);
+
+/* Our own form, into an image of its own (gzip_points_release, free). */
+enum plt_status gzip_exchange_load(struct gzip_image *gz, struct plt_io *io,
+                                   const void *data, size_t len,
+                                   struct gzip_image **out, bool *is_whole,
+                                   struct plt_error *err);
+/* Write the kept file anew, and go on with it.  Lock held. */
+void gzip_exchange_keep(struct gzip_image *gz);
+enum plt_status gzip_index_get_as(void *image, struct plt_io *io,
+                                  const char *form, plt_put_fn *put,
+                                  void *cookie, struct plt_error *err);
 
 /* gzip_dict.c */
 struct gzip_header;
 /* PLT_OK with dict_version 0: no dictzip. */
 enum plt_status gzip_dict_open(struct gzip_image *gz, struct plt_io *io,
                                const struct gzip_header *header,
-                               struct plt_error *err);
-enum plt_status gzip_dict_read(struct gzip_image *gz, struct plt_io *io,
-                               const struct plt_seg *segs, size_t n,
                                struct plt_error *err);
 
 #endif

@@ -8,10 +8,11 @@
 
 #include <libdeflate.h>
 
+#include "gzip_bgzf.h"
 #include "gzip_image.h"
 
-static bool grow(struct gzip_image *gz, void **array, size_t *cap, size_t n,
-                 size_t item)
+bool gzip_grow(struct gzip_image *gz, void **array, size_t *cap, size_t n,
+               size_t item)
 {
     struct plt_error ignored;
 
@@ -36,8 +37,8 @@ bool gzip_points_add(struct gzip_image *gz, const struct gzip_point *point)
     struct plt_error ignored;
     void *array = gz->points;
 
-    const bool is_grown =
-        grow(gz, &array, &gz->cap_points, gz->n_points, sizeof(*gz->points));
+    const bool is_grown = gzip_grow(gz, &array, &gz->cap_points, gz->n_points,
+                                    sizeof(*gz->points));
     gz->points = array;
     if (!is_grown)
         return false;
@@ -76,7 +77,7 @@ bool gzip_runs_add(struct gzip_image *gz, uint64_t off, uint64_t len)
         return true;
     }
     const bool is_grown =
-        grow(gz, &array, &gz->cap_runs, gz->n_runs, sizeof(*gz->runs));
+        gzip_grow(gz, &array, &gz->cap_runs, gz->n_runs, sizeof(*gz->runs));
     gz->runs = array;
     if (is_grown)
         gz->runs[gz->n_runs++] = (struct gzip_zero_run){off, len};
@@ -87,7 +88,7 @@ bool gzip_crcs_add(struct gzip_image *gz, uint32_t crc)
 {
     void *array = gz->crcs;
     const bool is_grown =
-        grow(gz, &array, &gz->cap_crcs, gz->n_crcs, sizeof(*gz->crcs));
+        gzip_grow(gz, &array, &gz->cap_crcs, gz->n_crcs, sizeof(*gz->crcs));
 
     gz->crcs = array;
     if (is_grown)
@@ -142,6 +143,7 @@ void gzip_points_release(struct gzip_image *gz)
     free(gz->points);
     free(gz->runs);
     free(gz->crcs);
+    gzip_bgzf_release(gz);
     if (gz->mem)
         gz->host->mem_give(gz->host, gz->mem);
     gz->points = NULL;

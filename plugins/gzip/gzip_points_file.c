@@ -9,6 +9,8 @@
  *              window
  *     2 zeros  le64 offset, le64 length
  *     3 end    le64 size, le64 members, le32 flags (1: garbage behind)
+ *     5 row    of BGZF: le64 out, le64 in, and of each of up to 64 blocks
+ *              le16 its length in the source, le16 its length, less one each
  *     4 sums   le32 CRC-32 of the next block, and of the one after it ...
  *
  * Blocks are GZIP_BLOCK bytes of what the stream decodes to, the last one
@@ -28,6 +30,7 @@
 
 #include <platter/bytes.h>
 
+#include "gzip_bgzf.h"
 #include "gzip_image.h"
 
 enum {
@@ -38,6 +41,7 @@ enum {
     REC_ZEROS = 2,
     REC_END = 3,
     REC_SUMS = 4,
+    REC_ROW = 5,
     MAX_SUMS = 1024 /* in a record */
 };
 
@@ -108,12 +112,28 @@ bool gzip_file_crcs(int fd, const uint32_t *crcs, size_t n)
     return is_good;
 }
 
-bool gzip_file_end(int fd, uint64_t size, uint64_t members, bool has_garbage)
+bool gzip_file_row(int fd, const struct gzip_row *row,
+                   const struct gzip_lens *lens, size_t n)
+{
+    uint8_t fixed[16 + 4 * BGZF_ROW];
+
+    plt_put_le64(fixed, row->out);
+    plt_put_le64(fixed + 8, row->in);
+    for (size_t i = 0; i < n; i++) {
+        plt_put_le16(fixed + 16 + 4 * i, lens[i].in);
+        plt_put_le16(fixed + 18 + 4 * i, lens[i].out);
+    }
+    return write_record(fd, REC_ROW, fixed, 16 + 4 * n, NULL, 0);
+}
+
+bool gzip_file_end(int fd, uint64_t size, uint64_t members, bool has_garbage,
+                   bool has_eof_block)
 {
     uint8_t fixed[20];
     plt_put_le64(fixed, size);
     plt_put_le64(fixed + 8, members);
-    plt_put_le32(fixed + 16, has_garbage);
+    plt_put_le32(fixed + 16,
+                 (uint32_t)has_garbage | (uint32_t)has_eof_block << 1);
     return write_record(fd, REC_END, fixed, sizeof(fixed), NULL, 0);
 }
 
@@ -134,6 +154,12 @@ bool gzip_file_start(int fd, const uint8_t id[32], uint64_t child_size)
 
     make_header(id, child_size, head);
     return write_all(fd, head, HEADER);
+}
+
+bool gzip_file_restart(int fd, const struct gzip_image *gz)
+{
+    return ftruncate(fd, 0) == 0 && lseek(fd, 0, SEEK_SET) == 0 &&
+           gzip_file_start(fd, gz->child_id, gz->child->size);
 }
 
 bool gzip_file_is_of(int fd, const uint8_t id[32], uint64_t child_size)
@@ -161,8 +187,11 @@ static bool take_point(struct gzip_image *gz, struct plt_cur *c,
         gz->n_points ? &gz->points[gz->n_points - 1] : NULL;
     uint8_t scratch[GZIP_WINDOW];
 
-    if (c->bad || p.out > PLT_SIZE_MAX || gz->n_crcs < p.out / GZIP_BLOCK ||
-        p.in_bits / 8 >= child_size || p.flags > GZIP_AT_MEMBER ||
+    if (!gz->n_rows)
+        gz->is_bgzf = false; /* it only began so */
+    if (c->bad || gz->is_bgzf || p.out > PLT_SIZE_MAX ||
+        gz->n_crcs < p.out / GZIP_BLOCK || p.in_bits / 8 >= child_size ||
+        p.flags > GZIP_AT_MEMBER ||
         ((p.flags & GZIP_AT_MEMBER) && (p.window_len || p.in_bits % 8)))
         return false;
     if (last ? p.out <= last->out || p.in_bits <= last->in_bits
@@ -198,9 +227,31 @@ static bool take_run(struct gzip_image *gz, struct plt_cur *c)
         gz->n_runs ? &gz->runs[gz->n_runs - 1] : NULL;
 
     if (c->bad || !len || off > PLT_SIZE_MAX || len > PLT_SIZE_MAX - off ||
-        off % ZERO_UNIT || (last && off < last->off + last->len))
+        (off % ZERO_UNIT && !gz->is_bgzf) ||
+        (last && off < last->off + last->len))
         return false;
     return gzip_runs_add(gz, off, len);
+}
+
+static bool take_row(struct gzip_image *gz, struct plt_cur *c,
+                     uint64_t child_size)
+{
+    const uint64_t out = plt_cur_le64(c), in = plt_cur_le64(c);
+    const size_t n = plt_cur_left(c) / 4;
+    bool is_good = !c->bad && gz->is_bgzf && n && n <= BGZF_ROW &&
+                   plt_cur_left(c) % 4 == 0 && out == gzip_bgzf_out(gz) &&
+                   out <= PLT_SIZE_MAX / 2 && in >= gzip_bgzf_in(gz) &&
+                   in <= child_size;
+    uint64_t at = in;
+
+    for (size_t i = 0; i < n && is_good; i++) {
+        const uint32_t in_len = plt_cur_le16(c) + 1U;
+        const uint32_t out_len = plt_cur_le16(c) + 1U;
+        is_good = in_len >= BGZF_MIN && in_len <= child_size - at &&
+                  gzip_bgzf_add(gz, at, in_len, out_len);
+        at += in_len;
+    }
+    return is_good;
 }
 
 static bool take_end(struct gzip_image *gz, struct plt_cur *c)
@@ -210,11 +261,17 @@ static bool take_end(struct gzip_image *gz, struct plt_cur *c)
     const struct gzip_zero_run *const last =
         gz->n_runs ? &gz->runs[gz->n_runs - 1] : NULL;
 
-    if (c->bad || !gz->n_points || size > PLT_SIZE_MAX ||
-        size < gz->points[gz->n_points - 1].out ||
-        (last && last->off + last->len > size) ||
-        gz->n_crcs != (size + GZIP_BLOCK - 1) / GZIP_BLOCK)
+    if (gz->is_bgzf) {
+        if (c->bad || size != gzip_bgzf_out(gz) ||
+            (last && last->off + last->len > size))
+            return false;
+        gz->has_eof_block = flags & 2;
+    } else if (c->bad || !gz->n_points || size > PLT_SIZE_MAX ||
+               size < gz->points[gz->n_points - 1].out ||
+               (last && last->off + last->len > size) ||
+               gz->n_crcs != (size + GZIP_BLOCK - 1) / GZIP_BLOCK) {
         return false;
+    }
     gz->out = size;
     gz->members = members;
     gz->has_garbage = flags & 1;
@@ -257,12 +314,16 @@ bool gzip_file_load(struct gzip_image *gz, int fd, uint64_t child_size,
             is_held = *is_whole = take_end(gz, &c);
         else if (type == REC_SUMS)
             is_held = take_sums(gz, &c);
+        else if (type == REC_ROW)
+            is_held = take_row(gz, &c, child_size);
         if (!is_held)
             break;
         good += (off_t)len + 12;
     }
     free(rec);
-    if (!*is_whole)
+    if (!*is_whole && gz->is_bgzf)
+        gz->out = gzip_bgzf_out(gz);
+    else if (!*is_whole)
         gzip_points_trim(gz);
     return ftruncate(fd, good) == 0 && lseek(fd, good, SEEK_SET) == good;
 }

@@ -252,6 +252,69 @@ def checksum():
     assert r.returncode == 1 and b"sha256 or sha512" in r.stderr
 
 
+@case("index: in the forms of gztool and indexed_gzip, to and from the tools")
+def foreign_index():
+    path, a, f = www + "/big.raw.gz", tmp + "/idx-f", tmp + "/foreign"
+    sh(f"gztool -z -s 2 -I {f}.gzi -i {path}; {sys.executable} -c \"import indexed_gzip as g\n"
+       f"i=g.IndexedGzipFile('{path}',spacing=2<<20);i.build_full_index();i.export_index('{f}.gzidx')\"")
+    want = hashlib.sha256(sh(["zcat", path])).hexdigest()
+    for form in ("gzi", "gzidx"):
+        shutil.rmtree(a, ignore_errors=True)
+        doc = json.loads(platter("index", path, "--state", a, "--import", f"{f}.{form}", "--json").stdout)
+        assert doc["state"] == "complete" and doc["foreign-spans"] > 2, doc
+        assert not doc["foreign-refuted"] and doc["index-kept"], doc
+        assert want.encode() in platter("checksum", path, "--layers", "gzip", "--state", a).stdout
+    raw = sh(["zcat", path])
+    for form in ("gztool", "indexed_gzip"):
+        platter("index", path, "--export", f"{f}.{form}", "--index-format", form)
+        platter("index", "lab/big.raw.gz", "--export", f"{f}.{form}.gw", "--index-format", form, *G)
+        assert open(f"{f}.{form}", "rb").read() == open(f"{f}.{form}.gw", "rb").read(), form
+    at = len(raw) * 2 // 3
+    got = sh(f"gztool -b {at} -r 5000 -I {f}.gztool {path}")
+    assert got == raw[at:at + 5000]
+    got = sh([sys.executable, "-c", "import indexed_gzip as g,sys\n"
+              f"i=g.IndexedGzipFile('{path}',index_file='{f}.indexed_gzip')\ni.seek({at})\n"
+              "sys.stdout.buffer.write(i.read(5000))"])
+    assert got == raw[at:at + 5000]
+    r = platter("index", path, "--export", f, "--index-format", "zran", check=False)
+    assert r.returncode == 2 and b"--index-format" in r.stderr
+    r = platter("index", www + "/d.tar.gz", "--import", f + ".gzidx", check=False)
+    assert r.returncode == 1 and b"another length" in r.stderr, r.stderr
+
+
+@case("index: beside the source, found when a read is far, not when it is near")
+def beside():
+    web = Nginx(www)
+    name, want = "big.raw.gz", open(www + "/big.raw", "rb")
+    os.makedirs(www + "/beside", exist_ok=True)
+    os.link(f"{www}/{name}", f"{www}/beside/{name}")
+    url, size = web.url() + "beside/" + name, os.stat(f"{www}/{name}").st_size
+
+    def read(at):
+        before = web.sent("/beside/" + name), [web.sent(name + s)[1] for s in (".pltidx", ".gzidx", ".gzi")]
+        got = platter("read", url, "--layers", "gzip", "--offset", str(at), "--length", "65536").stdout
+        want.seek(at)
+        assert got == want.read(65536), at
+        after = web.sent("/beside/" + name)
+        looks = [web.sent(name + s)[1] - n for s, n in zip((".pltidx", ".gzidx", ".gzi"), before[1])]
+        return after[0] - before[0][0], after[1] - before[0][1], looks
+
+    assert read(0)[2] == [0, 0, 0]
+    far = 299 * MIB
+    sent, _, looks = read(far)
+    assert sent > size // 2 and looks == [1, 1, 1], (sent, looks)
+    platter("index", f"{www}/{name}", "--export", f"{www}/beside/{name}.pltidx")
+    sent, requests, looks = read(far)
+    print(f"# 64 KiB at 299 MiB with an index beside it: {requests} requests, {sent} bytes of {size}")
+    assert sent < size // 4 and looks[0] >= 1 and looks[1:] == [0, 0], (sent, requests, looks)
+    os.remove(f"{www}/beside/{name}.pltidx")
+    sh(f"gztool -z -s 2 -I {www}/beside/{name}.gzi -i {www}/{name}")
+    assert read(far)[2][2] >= 1
+    shutil.copy(f"{www}/beside/{name}.gzi", f"{www}/beside/{name}.pltidx")  # what it is not
+    read(far)
+    web.stop()
+
+
 @case("index: built, shown, exported, imported elsewhere, refused for another stream")
 def index():
     path = www + "/big.raw.gz"

@@ -183,6 +183,7 @@ GOOD = """{
   "max_connections": "4k",
   "max_ranges": 1024,
   "revalidate": 0,
+  "sidecars": 0,
   "drain": 3e1
 }"""
 
@@ -228,7 +229,7 @@ def _():
             "--state", "/a", "--state-dir", "/b", "--plugin-path", "/c",
             "--cache-size", "1M", "--deadline", "1", "--workers", "1",
             "--max-waiting-per-image", "1", "--max-open", "1", "--max-connections",
-            "1", "--max-ranges", "1", "--revalidate", "0", "--drain", "0",
+            "1", "--max-ranges", "1", "--revalidate", "0", "--sidecars", "0", "--drain", "0",
             "--log-level", "warn", "--pid-file", "/d", "--check-config")
     assert r.returncode == 0 and r.stderr == "", r.stderr
     assert r.stdout == "platterd: configuration is good\n"

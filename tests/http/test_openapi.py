@@ -540,6 +540,11 @@ def lists():
     r = server.get("/v1/index/lab/d.tar.gz?format=platter")
     conforms("/v1/index/lab/d.tar.gz?format=platter", "get", r)
     assert r.getheader("Content-Type") == "application/vnd.platter.index" and r.body
+    for form in ("gztool", "gzidx"):
+        r = server.get("/v1/index/lab/d.tar.gz?format=" + form)
+        conforms("/v1/index/lab/d.tar.gz?format=" + form, "get", r)
+        assert r.getheader("Content-Type") == "application/octet-stream" and r.body
+        ask("/v1/index/lab/disk.raw.dz?format=" + form, 404, "not-found")
     ask("/v1/index/lab/disk.raw.dz?format=platter", 404, "not-found")
 
 

@@ -232,6 +232,7 @@ struct memhost {
     char *state_dir;
     const char *const *secrets; /* borrowed */
     unsigned n_secrets;
+    unsigned n_sidecars;
 };
 
 static struct memhost *of(struct plt_host *host)
@@ -491,6 +492,44 @@ static enum plt_status open_named(struct plt_host *host, struct plt_io *io,
     return plt_fail(err, PLT_DENIED, "%.100s may not be opened", name);
 }
 
+/* A child that was added under the suffix. */
+static enum plt_status sidecar(struct plt_host *host, struct plt_io *io,
+                               const char *suffix, uint64_t max,
+                               plt_put_fn *put, void *cookie,
+                               struct plt_error *err)
+{
+    struct plt_child *child = NULL;
+    enum plt_status st;
+
+    pthread_mutex_lock(&of(host)->lock);
+    of(host)->n_sidecars++;
+    pthread_mutex_unlock(&of(host)->lock);
+    if (open_named(host, io, PLT_ROLE_EXTENT, suffix, "raw", &child, err) !=
+        PLT_OK)
+        return plt_fail(err, PLT_NOT_FOUND, "no file beside the source");
+    if (child->size > max)
+        return plt_fail(err, PLT_UNSUPPORTED, "a file of many bytes");
+    uint8_t *const buf = malloc(child->size + 1);
+    const struct plt_seg seg = {0, child->size, buf};
+    MUST(buf);
+    st = child->size ? child->read(child, io, &seg, 1, err) : PLT_OK;
+    if (st == PLT_OK && !put(cookie, buf, child->size / 2))
+        st = plt_fail(err, PLT_NOMEM, "the sink is full");
+    if (st == PLT_OK &&
+        !put(cookie, buf + child->size / 2, child->size - child->size / 2))
+        st = plt_fail(err, PLT_NOMEM, "the sink is full");
+    free(buf);
+    return st;
+}
+
+unsigned memhost_sidecars(struct memhost *h)
+{
+    pthread_mutex_lock(&h->lock);
+    const unsigned n = h->n_sidecars;
+    pthread_mutex_unlock(&h->lock);
+    return n;
+}
+
 static enum plt_status allow_url(struct plt_host *host, const char *url,
                                  struct plt_error *err)
 {
@@ -570,7 +609,8 @@ struct memhost *memhost_new(uint64_t budget, const char *state_dir)
                                 .allow_url = allow_url,
                                 .secret = host_secret,
                                 .each = each,
-                                .shared = shared};
+                                .shared = shared,
+                                .sidecar = sidecar};
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->changed, NULL);
     h->budget = budget;

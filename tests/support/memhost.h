@@ -41,6 +41,10 @@ uint64_t memhost_fills(struct memhost *h);
 void memhost_add_named(struct memhost *h, const char *name,
                        struct plt_child *child);
 
+/* A file beside the source is a named one, by its suffix.  How often any was
+ * asked for. */
+unsigned memhost_sidecars(struct memhost *h);
+
 /* What the host's secret() hands out, in this order; borrowed. */
 void memhost_set_secrets(struct memhost *h, const char *const *secrets,
                          unsigned n);

@@ -43,7 +43,7 @@ extern "C" {
 #endif
 
 #define PLT_ABI_MAJOR 1
-#define PLT_ABI_MINOR 2
+#define PLT_ABI_MINOR 3
 
 #define PLT_HAS(object, field)                                                 \
     ((object)->struct_size >=                                                  \
@@ -181,6 +181,9 @@ enum plt_role { PLT_ROLE_BACKING, PLT_ROLE_DATA_FILE, PLT_ROLE_EXTENT };
 
 enum plt_state_flag { PLT_STATE_WRITE = 1 };
 
+/* A stretch of something longer, in order.  False: stop. */
+typedef bool plt_put_fn(void *cookie, const void *data, size_t len);
+
 /* A background thread of a driver.  Threads: stop from close() only. */
 struct plt_task;
 typedef void plt_task_fn(void *cookie, struct plt_io *io);
@@ -273,6 +276,20 @@ struct plt_host {
      * open() only; ask once.  The object has locks of its own. */
     void *(*shared)(struct plt_host *host, void *(*make)(void),
                     void (*destroy)(void *object));
+
+    /* ---- ABI 1.3 ---- */
+
+    /* The whole of a file that somebody may have put beside the source: its
+     * name is the source's with `suffix` behind.  Only for a layer right over a
+     * source; policy as for open_named, but it is no part of what the image is:
+     * it is looked at once and neither pinned nor hashed into ids, so that what
+     * is served must not depend on what it says.  PLT_NOT_FOUND: there is none,
+     * or it is not wanted here; PLT_UNSUPPORTED: more than max bytes.  May
+     * wait; from any thread while the layer is open. */
+    enum plt_status (*sidecar)(struct plt_host *host, struct plt_io *io,
+                               const char *suffix, uint64_t max,
+                               plt_put_fn *put, void *cookie,
+                               struct plt_error *err);
 };
 
 /* ---- Describing a layer ------------------------------------------------ */
@@ -313,9 +330,6 @@ struct plt_snapshot {
     uint64_t disk_size;     /* bytes that it has as a disk */
 };
 typedef bool plt_snapshot_fn(void *cookie, const struct plt_snapshot *snapshot);
-
-/* A stretch of something longer, in order.  False: stop. */
-typedef bool plt_put_fn(void *cookie, const void *data, size_t len);
 
 /* What a check finds: the counts of `qemu-img check --output=json`.  The
  * caller zeroes it and sets struct_size, finding and cookie. */
@@ -515,14 +529,25 @@ struct plt_driver {
                                  plt_put_fn *put, void *cookie,
                                  struct plt_error *err);
 
-    /* Optional: take what index_get gave elsewhere, and keep it as one's own;
-     * untrusted input.  PLT_INVALID: damaged, or another stream's.  Never
+    /* Optional: take what index_get gave elsewhere, or (1.3) an index of
+     * another tool that the driver knows by its magic, and keep it as one's
+     * own; untrusted input.  PLT_INVALID: damaged, or another stream's.  Never
      * concurrent with anything on the same image.  May wait. */
     enum plt_status (*index_put)(void *image, struct plt_io *io,
                                  const void *data, size_t len,
                                  struct plt_error *err);
 
-    /* ABI 1.2 ends here.  Append below; never insert, reorder or retype. */
+    /* ABI 1.2 ends here. */
+
+    /* Optional: the same index in the form of another tool, by name ("gztool",
+     * "indexed_gzip").  PLT_UNSUPPORTED: not in that form.  PLT_NOT_FOUND: it
+     * needs none.  PLT_BUSY: that form holds only whole indexes, and this one
+     * is not yet.  May wait. */
+    enum plt_status (*index_get_as)(void *image, struct plt_io *io,
+                                    const char *form, plt_put_fn *put,
+                                    void *cookie, struct plt_error *err);
+
+    /* ABI 1.3 ends here.  Append below; never insert, reorder or retype. */
 };
 
 #define PLT_EXPORT __attribute__((visibility("default")))
