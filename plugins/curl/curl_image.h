@@ -76,6 +76,8 @@ struct curl_image {
     int64_t mtime;
     uint8_t *head;
     size_t head_len;
+    uint8_t *tail; /* the last tail_len bytes, or NULL; fixed at open */
+    size_t tail_len;
 
     pthread_mutex_t lock;
     char *url; /* where redirects led; new text on each change */
@@ -194,6 +196,11 @@ enum plt_status curl_run_fetch(struct curl_image *ci, struct plt_io *io,
                                const struct curl_place *place,
                                const struct curl_want *wants, size_t n,
                                struct plt_error *err);
+
+/* ---- curl.c ---- */
+
+/* The bytes of a segment that lies in what the image itself keeps, or NULL. */
+const uint8_t *curl_known(const struct curl_image *ci, const struct plt_seg *s);
 
 /* ---- curl_read.c ---- */
 

@@ -75,6 +75,8 @@ static bool batch_init(struct batch *b, const struct curl_image *ci,
         return false;
     for (size_t i = 0; i < n; i++) {
         const uint64_t last = (segs[i].off + segs[i].len - 1) / CURL_BLOCK;
+        if (curl_known(ci, &segs[i]))
+            continue;
         for (uint64_t k = segs[i].off / CURL_BLOCK; k <= last; k++) {
             if (is_wanted(ci, k))
                 b->item[m++] = (struct item){.number = k};
