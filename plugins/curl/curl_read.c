@@ -233,6 +233,8 @@ static enum plt_status fill(struct batch *b, struct curl_image *ci,
     struct curl_want *wants = NULL;
     size_t n = 0;
 
+    if (b->n)
+        curl_run_order(ci, b->item[0].number * CURL_BLOCK);
     (void)pthread_mutex_lock(&ci->claim_lock);
     enum plt_status st = claim_all(b, ci, false, err);
     if (st == PLT_OK) {
