@@ -189,7 +189,7 @@ struct curl_place {
     uint64_t bytes;       /* that the run's reader has asked for in a row */
     bool is_stream;
 };
-/* Before a read from off on claims anything: wait a few milliseconds for reads
+/* Before a read from off on claims anything: wait some milliseconds for reads
  * before it that are on their way, if it looks as if there were. */
 void curl_run_order(struct curl_image *ci, uint64_t off);
 /* Take it: does not wait.  To be followed by curl_run_fetch. */

@@ -31,7 +31,7 @@ enum {
     SKIP_STEP = 16 * 1024, /* bytes read over at a time */
     PIECES_S = 10,         /* none so long after pieces were seen */
     EARLY = 4 << 20,       /* so far ahead one may be early ... */
-    EARLY_NS = 4000000,    /* ... and waits so long */
+    EARLY_NS = 50000000,   /* ... and waits so long */
     IDLE_S = 10,           /* a long request that nobody reads is ended */
     POLL_NS = 50 * 1000 * 1000
 };
@@ -164,13 +164,12 @@ static bool is_early_locked(const struct curl_image *ci, uint64_t off,
 
     for (size_t i = 0; i < CURL_RUNS; i++) {
         const struct curl_run *const r = &ci->runs[i];
-        if (!r->is_used || r->is_over || r->reads < AFTER_READS)
+        if (!r->is_stream || r->is_over)
             continue;
         if (off >= r->begin && off <= r->end)
             return false;
-        is_early = is_early ||
-                   (off > r->end && off - r->end <= EARLY && r->readers > 0 &&
-                    now - r->used_ns < UINT64_C(100000000));
+        is_early = is_early || (off > r->end && off - r->end <= EARLY &&
+                                now - r->used_ns < UINT64_C(200000000));
     }
     return is_early;
 }
