@@ -25,6 +25,9 @@ static void curl_close(void *image)
     free(ci->asked_url);
     free(ci->url);
     free(ci->head);
+    if (ci->tail)
+        ci->host->mem_give(ci->host, CURL_TAIL);
+    free(ci->tail);
     free(ci);
 }
 
@@ -68,9 +71,14 @@ static enum plt_status curl_open(const struct plt_open_args *args, void **image,
 
 /* ---- Reading ---- */
 
-static bool is_head(const struct curl_image *ci, const struct plt_seg *s)
+const uint8_t *curl_known(const struct curl_image *ci, const struct plt_seg *s)
 {
-    return s->off <= ci->head_len && s->len <= ci->head_len - s->off;
+    const uint64_t tail_off = ci->size - ci->tail_len;
+
+    if (s->off <= ci->head_len && s->len <= ci->head_len - s->off)
+        return ci->head + s->off;
+    return ci->tail && s->off >= tail_off ? ci->tail + (s->off - tail_off)
+                                          : NULL;
 }
 
 /* ---- Origins without ranges ---- */
@@ -188,7 +196,7 @@ static enum plt_status read_forward(struct curl_image *ci, struct plt_io *io,
         (void)pthread_mutex_lock(&ci->forward_lock);
     }
     for (size_t i = 0; i < n && st == PLT_OK; i++) {
-        if (is_head(ci, &segs[i]))
+        if (curl_known(ci, &segs[i]))
             continue;
         st = forward_seg(ci, io, segs[i], scratch, err);
     }
@@ -205,8 +213,9 @@ static enum plt_status curl_read(void *image, struct plt_io *io,
     size_t left = 0;
 
     for (size_t i = 0; i < n; i++) {
-        if (is_head(ci, &segs[i]))
-            memcpy(segs[i].buf, ci->head + segs[i].off, segs[i].len);
+        const uint8_t *const known = curl_known(ci, &segs[i]);
+        if (known)
+            memcpy(segs[i].buf, known, segs[i].len);
         else
             left++;
     }

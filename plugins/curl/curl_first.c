@@ -199,18 +199,14 @@ static enum plt_status learn(struct curl_image *ci, const struct part *head,
     return PLT_OK;
 }
 
-/* What the opening brought goes where what others bring goes, and lives as long
- * as there is room: whole blocks of [off, off+len). */
-static void publish(struct curl_image *ci, uint64_t off, const uint8_t *data,
-                    size_t len)
+/* What the head brought goes where what others bring goes, and lives as long as
+ * there is room; its first block is the image's own. */
+static void publish(struct curl_image *ci, const uint8_t *data, size_t len)
 {
-    for (uint64_t k = (off + CURL_BLOCK - 1) / CURL_BLOCK;
-         k * CURL_BLOCK < off + len; k++) {
-        const uint64_t at = k * CURL_BLOCK - off;
+    for (uint64_t k = 1; k * CURL_BLOCK < len; k++) {
+        const uint64_t at = k * CURL_BLOCK;
         const size_t n = curl_block_len(ci, k);
         struct plt_block *block;
-        if (k == 0)
-            continue; /* the image's own */
         if (n > len - at)
             return;
         const enum plt_claim claim =
@@ -224,18 +220,28 @@ static void publish(struct curl_image *ci, uint64_t off, const uint8_t *data,
     }
 }
 
-static void keep(struct curl_image *ci, const struct part *head,
-                 const struct part *end)
+static void keep_tail(struct curl_image *ci, struct part *end)
+{
+    struct plt_error ignored;
+
+    if (!end->len || end->code != CURLE_OK ||
+        !curl_end_fits(ci, &end->answer, end->cap) ||
+        end->len != end->answer.last - end->answer.first + 1 ||
+        ci->host->mem_take(ci->host, end->cap, &ignored) != PLT_OK)
+        return;
+    ci->tail = end->buf;
+    ci->tail_len = end->len;
+    end->buf = NULL;
+}
+
+static void keep(struct curl_image *ci, struct part *head, struct part *end)
 {
     ci->head = head->buf;
     ci->head_len = head->len;
     if (!ci->has_ranges)
         return;
-    publish(ci, 0, head->buf, head->len);
-    if (end->len && end->code == CURLE_OK &&
-        curl_end_fits(ci, &end->answer, end->cap) &&
-        end->len == end->answer.last - end->answer.first + 1)
-        publish(ci, end->answer.first, end->buf, end->len);
+    publish(ci, head->buf, head->len);
+    keep_tail(ci, end);
     if (ci->head_len <= CURL_HEAD_KEPT)
         return;
     ci->head_len = CURL_HEAD_KEPT;

@@ -58,7 +58,7 @@ struct curl_run {
     uint64_t turn;    /* ... and have been read up to there */
     uint64_t bytes;   /* that it has asked for in a row */
     uint64_t used_ns; /* last */
-    int reads;        /* in a row, none while another one ran */
+    unsigned reads;   /* in a row */
     unsigned readers; /* that have a place */
     bool is_used, is_over;
     bool is_stream; /* has a long request, or its first reader makes it */
@@ -76,6 +76,8 @@ struct curl_image {
     int64_t mtime;
     uint8_t *head;
     size_t head_len;
+    uint8_t *tail; /* the last tail_len bytes, or NULL; fixed at open */
+    size_t tail_len;
 
     pthread_mutex_t lock;
     char *url; /* where redirects led; new text on each change */
@@ -91,6 +93,7 @@ struct curl_image {
     pthread_mutex_t run_lock;
     pthread_cond_t run_moved;
     struct curl_run runs[CURL_RUNS];
+    uint64_t pieces_ns; /* when several threads were last seen to read pieces */
 
     pthread_mutex_t forward_lock;
     struct plt_stream *forward;
@@ -186,6 +189,9 @@ struct curl_place {
     uint64_t bytes;       /* that the run's reader has asked for in a row */
     bool is_stream;
 };
+/* Before a read from off on claims anything: wait some milliseconds for reads
+ * before it that are on their way, if it looks as if there were. */
+void curl_run_order(struct curl_image *ci, uint64_t off);
 /* Take it: does not wait.  To be followed by curl_run_fetch. */
 struct curl_place curl_run_enter(struct curl_image *ci,
                                  const struct curl_want *wants, size_t n);
@@ -194,6 +200,11 @@ enum plt_status curl_run_fetch(struct curl_image *ci, struct plt_io *io,
                                const struct curl_place *place,
                                const struct curl_want *wants, size_t n,
                                struct plt_error *err);
+
+/* ---- curl.c ---- */
+
+/* The bytes of a segment that lies in what the image itself keeps, or NULL. */
+const uint8_t *curl_known(const struct curl_image *ci, const struct plt_seg *s);
 
 /* ---- curl_read.c ---- */
 

@@ -48,7 +48,8 @@ uint64_t curl_cost_gap(const struct curl_cost *cost)
 struct curl_guess curl_guess(const char *url)
 {
     static const struct curl_guess front = {CURL_FRONT, 0, CURL_FRONT};
-    static const struct curl_guess both = {256 * 1024, CURL_END, CURL_FRONT};
+    static const struct curl_guess both = {CURL_FRONT - CURL_TAIL, CURL_TAIL,
+                                           CURL_FRONT};
     static const struct curl_guess stream = {HEAD_PLAIN, 0, 0};
     static const struct {
         const char *ending;

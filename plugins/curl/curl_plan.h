@@ -17,6 +17,7 @@ enum {
      * has before its second cluster of data. */
     CURL_FRONT = 384 * 1024,
     CURL_END = 128 * 1024, /* footers, directories: so much of the end */
+    CURL_TAIL = 64 * 1024, /* ... with the first request */
     /* Ahead of a forward reader: at least, and from where on to the end. */
     CURL_AHEAD_MIN = 1 << 20,
     CURL_AHEAD_ALL = 64 << 20

@@ -75,6 +75,8 @@ static bool batch_init(struct batch *b, const struct curl_image *ci,
         return false;
     for (size_t i = 0; i < n; i++) {
         const uint64_t last = (segs[i].off + segs[i].len - 1) / CURL_BLOCK;
+        if (curl_known(ci, &segs[i]))
+            continue;
         for (uint64_t k = segs[i].off / CURL_BLOCK; k <= last; k++) {
             if (is_wanted(ci, k))
                 b->item[m++] = (struct item){.number = k};
@@ -231,6 +233,8 @@ static enum plt_status fill(struct batch *b, struct curl_image *ci,
     struct curl_want *wants = NULL;
     size_t n = 0;
 
+    if (b->n)
+        curl_run_order(ci, b->item[0].number * CURL_BLOCK);
     (void)pthread_mutex_lock(&ci->claim_lock);
     enum plt_status st = claim_all(b, ci, false, err);
     if (st == PLT_OK) {

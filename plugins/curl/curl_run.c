@@ -11,8 +11,11 @@
  *
  * A *run* is one such reader, told by where it left off.  Its reads have an
  * order: each takes its place behind the one before under the lock, and waits
- * for it.  Reads that overlap in time before there is a long request are those
- * of a parallel reader, which keeps the line busy by itself, and start none.
+ * for it.  Several threads may read for one: windows of an answer, pieces of a
+ * copy.  They come nearly in order, so one that is a little early waits a
+ * moment for those before it (curl_run_order).  Where that did not help, and a
+ * read ends where another one began, there are no long requests of this image
+ * for a while: each that is given up costs what is under way.
  *
  * Lock: ci->run_lock, not held while anything is waited for but the condition.
  * Who waits for its place may owe fills to the cache: whoever is before it owes
@@ -25,8 +28,10 @@
 
 enum {
     AFTER_READS = 2,       /* in a row: then comes the long request */
-    AFTER_OVERLAP = 4,     /* ... and so many more when some overlapped */
     SKIP_STEP = 16 * 1024, /* bytes read over at a time */
+    PIECES_S = 10,         /* none so long after pieces were seen */
+    EARLY = 4 << 20,       /* so far ahead one may be early ... */
+    EARLY_NS = 50000000,   /* ... and waits so long */
     IDLE_S = 10,           /* a long request that nobody reads is ended */
     POLL_NS = 50 * 1000 * 1000
 };
@@ -86,6 +91,12 @@ static size_t expire_locked(struct curl_image *ci, const struct curl_run *but,
     return n;
 }
 
+/* From when on there may be long requests. */
+static uint64_t quiet_locked(const struct curl_image *ci)
+{
+    return ci->pieces_ns ? ci->pieces_ns + PIECES_S * UINT64_C(1000000000) : 0;
+}
+
 struct curl_place curl_run_enter(struct curl_image *ci,
                                  const struct curl_want *wants, size_t n)
 {
@@ -102,11 +113,14 @@ struct curl_place curl_run_enter(struct curl_image *ci,
     (void)pthread_mutex_lock(&ci->run_lock);
     struct curl_run *r = find_locked(ci, first, gap);
     size_t n_old = expire_locked(ci, r, now, old);
+    for (size_t i = 0; r && r->is_stream && i < CURL_RUNS; i++) {
+        if (ci->runs[i].is_used && ci->runs[i].begin == p.to)
+            ci->pieces_ns = now;
+    }
     if (r) {
         p.from = r->end;
-        if (!r->is_stream && r->readers > 0) {
-            r->reads = -AFTER_OVERLAP;
-        } else if (!r->is_stream && ++r->reads > AFTER_READS) {
+        if (!r->is_stream && ++r->reads > AFTER_READS &&
+            now >= quiet_locked(ci)) {
             r->is_stream = curl_pool_stream_begins(ci->pool);
             r->turn = p.from;
         }
@@ -119,6 +133,7 @@ struct curl_place curl_run_enter(struct curl_image *ci,
     }
     if (r) {
         r->end = p.to;
+        (void)pthread_cond_broadcast(&ci->run_moved);
         r->used_ns = now;
         r->bytes += p.to - first;
         r->readers++;
@@ -130,6 +145,46 @@ struct curl_place curl_run_enter(struct curl_image *ci,
     for (size_t i = 0; i < n_old; i++)
         dispose(ci, &old[i]);
     return p;
+}
+
+static void add_ns(struct timespec *t, long ns)
+{
+    t->tv_nsec += ns;
+    if (t->tv_nsec >= 1000000000) {
+        t->tv_nsec -= 1000000000;
+        t->tv_sec++;
+    }
+}
+
+/* A run is a little before off, and none is there. */
+static bool is_early_locked(const struct curl_image *ci, uint64_t off,
+                            uint64_t now)
+{
+    bool is_early = false;
+
+    for (size_t i = 0; i < CURL_RUNS; i++) {
+        const struct curl_run *const r = &ci->runs[i];
+        if (!r->is_stream || r->is_over)
+            continue;
+        if (off >= r->begin && off <= r->end)
+            return false;
+        is_early = is_early || (off > r->end && off - r->end <= EARLY &&
+                                now - r->used_ns < UINT64_C(200000000));
+    }
+    return is_early;
+}
+
+void curl_run_order(struct curl_image *ci, uint64_t off)
+{
+    struct timespec until;
+    int waited = 0;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    add_ns(&until, EARLY_NS);
+    (void)pthread_mutex_lock(&ci->run_lock);
+    while (waited == 0 && is_early_locked(ci, off, curl_now_ns()))
+        waited = pthread_cond_timedwait(&ci->run_moved, &ci->run_lock, &until);
+    (void)pthread_mutex_unlock(&ci->run_lock);
 }
 
 /* Wait until those before have read.  False: the run is no more, or there is no
@@ -148,11 +203,7 @@ static bool wait_turn(struct curl_image *ci, const struct curl_place *p,
             break;
         }
         (void)clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += POLL_NS;
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_nsec -= 1000000000;
-            until.tv_sec++;
-        }
+        add_ns(&until, POLL_NS);
         (void)pthread_cond_timedwait(&ci->run_moved, &ci->run_lock, &until);
     }
     const bool is_ours = !r->is_over;

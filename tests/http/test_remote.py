@@ -108,7 +108,7 @@ for who in (("f.bin", 6, "raw"), ("x.qcow2", 4, "disk"), ("z.qcow2", 4, "disk"),
         together(*who))
 
 
-@case("a copy by several threads costs the origin the file's bytes once")
+@case("a copy by several threads costs the origin the file's bytes, and one long request more at most")
 def copied():
     for name in ("x.qcow2", "s.vmdk", "f.bin"):
         copy, s = fresh(name)
@@ -120,7 +120,9 @@ def copied():
         assert open(out, "rb").read() == want, name
         os.remove(out)
         sent, size = nginx.sent(copy)[0], os.path.getsize(f"{www}/{name}")
-        assert sent <= size * 1.01 + 131072, (name, sent, size)
+        # A long request that pieces came too much out of order for is given up,
+        # with what was under way; then there are none for a while.
+        assert sent <= size * 1.01 + (2 << 20), (name, sent, size)
 
 
 @case("a reader that stops has not cost more than four times what it read, and a megabyte")

@@ -62,8 +62,8 @@ Test(curl_plan, tables_are_where_the_name_says)
     cr_expect_eq(curl_guess("http://h/a.qcow2").head, 384 * KIB);
     cr_expect_eq(curl_guess("http://h/a.QCOW2?token=x.ova").head, 384 * KIB);
     cr_expect_eq(curl_guess("http://h/a.qcow2").tail, 0);
-    cr_expect_eq(curl_guess("http://h/a.ova").tail, 128 * KIB);
-    cr_expect_eq(curl_guess("http://h/a.vmdk#x").tail, 128 * KIB);
+    cr_expect_eq(curl_guess("http://h/a.ova").tail, 64 * KIB);
+    cr_expect_eq(curl_guess("http://h/a.vmdk#x").tail, 64 * KIB);
     cr_expect_eq(curl_guess("http://h/a.tar.gz").head, 64 * KIB);
     cr_expect_eq(curl_guess("http://h/a.tar.gz").front, 0);
     cr_expect_eq(curl_guess("http://h/?x=.ova").tail, 0);
