@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The disk cache's only writer: takes blocks from the queue, writes records,
+ * makes room, and brings the index to its file each second. */
+#include <stdlib.h>
+
+#include "cache/disk_cache_inside.h"
+#include "util/clock.h"
+
+enum {
+    FLUSH_MS = 1000,     /* what a kill loses of the index, at most */
+    DRAIN_MS = 2000,     /* at the end, for the queue */
+    MAX_SURVIVORS = 4096 /* of one segment; 64 MiB in blocks of 16 KiB */
+};
+
+static void count_bytes(struct disk_cache *dc)
+{
+    const uint32_t used = disk_segments_used(&dc->segments);
+
+    atomic_store(&dc->bytes,
+                 dc->index_bytes + used * dc->segments.segment_bytes);
+    atomic_store(&dc->is_full, used == dc->segments.n);
+}
+
+/* Fill the oldest segment again.  Its blocks that were hit are written to its
+ * beginning, in the order they have in it: nothing that is still to be moved is
+ * written over. */
+static int next_segment(struct disk_cache *dc)
+{
+    struct disk_segments *const s = &dc->segments;
+    struct disk_place *const kept = calloc(MAX_SURVIVORS, sizeof(*kept));
+    const uint32_t segment = disk_segments_next(s);
+    const uint64_t from = segment * s->segment_bytes;
+    uint64_t evicted = 0, pos;
+
+    const size_t n = disk_index_sweep(&dc->index, from, from + s->segment_bytes,
+                                      kept, kept ? MAX_SURVIVORS : 0, &evicted);
+    int sys = disk_segments_begin(s, segment);
+    for (size_t i = 0; i < n; i++) {
+        pos = 0;
+        if (!sys)
+            sys = disk_segments_move(s, kept[i].pos,
+                                     from + s->segment_bytes / 2, &pos);
+        if (pos) {
+            disk_index_move(&dc->index, &kept[i], pos,
+                            disk_segments_at(s, pos));
+        } else {
+            disk_index_clear(&dc->index, &kept[i]);
+            evicted++;
+        }
+    }
+    free(kept);
+    (void)atomic_fetch_add(&dc->evicted, evicted);
+    count_bytes(dc);
+    return sys;
+}
+
+/* 0 or an errno. */
+static int write_item(struct disk_cache *dc, const struct disk_item *item)
+{
+    struct disk_segments *const s = &dc->segments;
+    struct disk_place found[DISK_BUCKET];
+    const size_t len = item->block->len;
+    uint64_t pos = 0;
+    int sys = 0;
+
+    if (disk_cache_find(dc, item->hash, true, found))
+        return 0; /* written meanwhile, or by an earlier run */
+    if (!disk_segments_fits(s, len))
+        sys = next_segment(dc);
+    if (!sys && disk_segments_fits(s, len))
+        sys =
+            disk_segments_append(s, &item->name, item->block->data, len, &pos);
+    if (!pos)
+        return sys;
+    if (disk_index_put(&dc->index, item->hash, pos, disk_segments_at(s, pos)))
+        (void)atomic_fetch_add(&dc->evicted, 1);
+    (void)atomic_fetch_add(&dc->writes, 1);
+    return 0;
+}
+
+static void flush(struct disk_cache *dc)
+{
+    if (!atomic_load(&dc->is_on))
+        return;
+    const int sys = disk_index_flush(&dc->index);
+    if (sys)
+        disk_cache_off(dc, "cannot write the index", sys);
+    else if (!disk_cache_files_stand(dc))
+        disk_cache_off(dc, "the files were deleted", 0);
+}
+
+/* The next block, or NULL when there is nothing to do before `until`. */
+static bool take_locked(struct disk_cache *dc, struct disk_item *item,
+                        uint64_t until)
+{
+    dc->is_busy = false;
+    cond_wake_all(&dc->changed);
+    while (!dc->n_queued && !dc->is_stopping) {
+        if (!cond_wait(&dc->changed, &dc->lock, until))
+            return false;
+    }
+    if (!dc->n_queued)
+        return false;
+    *item = dc->queue[dc->first];
+    dc->first = (dc->first + 1) % DISK_QUEUE;
+    dc->n_queued--;
+    dc->queued_bytes -= item->block->len;
+    dc->is_busy = true;
+    return true;
+}
+
+void *disk_cache_write(void *arg)
+{
+    struct disk_cache *const dc = (struct disk_cache *)arg;
+    uint64_t due = clock_after_ms(FLUSH_MS), end = CLOCK_NEVER;
+    struct disk_item item;
+
+    count_bytes(dc);
+    for (;;) {
+        lock_take(&dc->lock);
+        const bool has_item = take_locked(dc, &item, due);
+        const bool is_stopping = dc->is_stopping;
+        lock_give(&dc->lock);
+        if (is_stopping && end == CLOCK_NEVER)
+            end = clock_after_ms(DRAIN_MS);
+        if (has_item) {
+            const bool is_wanted = atomic_load(&dc->is_on) && clock_now() < end;
+            const int sys = is_wanted ? write_item(dc, &item) : 0;
+            cache_unref(dc->cache, item.block);
+            if (sys)
+                disk_cache_off(dc, "cannot write", sys);
+        }
+        if (clock_now() >= due || (is_stopping && !has_item)) {
+            flush(dc);
+            due = clock_after_ms(FLUSH_MS);
+        }
+        if (is_stopping && !has_item)
+            return NULL;
+    }
+}
