@@ -110,8 +110,8 @@ void disk_cache_changed(struct disk_cache *dc, const uint8_t id[32])
 
 /* ---- Looking up ---- */
 
-/* Its segment has not been filled again since. */
-static bool is_current(const struct disk_cache *dc, const struct disk_place *p)
+bool disk_cache_is_current(const struct disk_cache *dc,
+                           const struct disk_place *p)
 {
     const uint64_t mask = (1U << DISK_GENERATION_BITS) - 1;
 
@@ -126,7 +126,7 @@ size_t disk_cache_find(struct disk_cache *dc, uint64_t hash, bool may_wait,
     size_t m = 0;
 
     for (size_t i = 0; i < n; i++) {
-        if (is_current(dc, &out[i]))
+        if (disk_cache_is_current(dc, &out[i]))
             out[m++] = out[i];
     }
     return m;
@@ -152,7 +152,7 @@ bool disk_cache_get(struct disk_cache *dc, const struct disk_name *name,
         disk_index_find(&dc->index, disk_cache_hash(dc, name), true, found);
     for (size_t i = 0; i < n; i++) {
         const enum disk_found how =
-            is_current(dc, &found[i])
+            disk_cache_is_current(dc, &found[i])
                 ? disk_segments_read(&dc->segments, found[i].pos, name, buf,
                                      len)
                 : DISK_NOT_IT;
@@ -201,7 +201,8 @@ static void enqueue_locked(struct disk_cache *dc, const struct disk_name *name,
     if (is_queued_locked(dc, hash))
         return;
     if (dc->n_queued == DISK_QUEUE ||
-        dc->queued_bytes + block->len > dc->queued_most || dc->is_stopping) {
+        (dc->n_queued && dc->queued_bytes + block->len > dc->queued_most) ||
+        dc->is_stopping) {
         dc->dropped++;
         return;
     }
@@ -274,6 +275,9 @@ struct disk_cache *disk_cache_open(const struct disk_cache_config *config)
     why = disk_cache_files(dc, config->dir, config->epoch);
     int sys = errno;
     if (!why) {
+        disk_cache_count(dc);
+        atomic_store(&dc->is_full,
+                     disk_segments_used(&dc->segments) == dc->segments.n);
         sys = pthread_create(&dc->writer, NULL, disk_cache_write, dc);
         dc->has_thread = sys == 0;
         why = sys ? "no thread" : NULL;

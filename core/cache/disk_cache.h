@@ -48,7 +48,7 @@ struct disk_cache;
 
 struct disk_cache_config {
     struct cache *cache; /* borrowed; whose blocks, and whose budget */
-    int dir;             /* the state folder; borrowed */
+    int dir;             /* the state folder; borrowed; -1: none */
     uint64_t limit;      /* bytes of both files, LEAST to MOST */
     uint64_t epoch;      /* files of another one are begun anew */
 };

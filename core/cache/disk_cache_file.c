@@ -215,6 +215,9 @@ const char *disk_cache_files(struct disk_cache *dc, int dir, uint64_t epoch)
     struct cache_stats budget;
     uint8_t secret[DISK_SECRET];
 
+    errno = 0;
+    if (dir < 0)
+        return "there is no state folder";
     cache_stats(dc->cache, &budget);
     const uint64_t segment_bytes = segment_bytes_for(dc->limit);
     const uint64_t n_slots = slots_for(dc->limit, budget.budget);

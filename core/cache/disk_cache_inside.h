@@ -80,9 +80,15 @@ size_t disk_cache_find(struct disk_cache *dc, uint64_t hash, bool may_wait,
                        struct disk_place *out);
 uint64_t disk_cache_hash(const struct disk_cache *dc,
                          const struct disk_name *name);
+/* The segment that it leads to has not been filled again since. */
+bool disk_cache_is_current(const struct disk_cache *dc,
+                           const struct disk_place *place);
 /* Off, for good; said once.  sys: errno or 0. */
 void disk_cache_off(struct disk_cache *dc, const char *why, int sys);
 /* disk_cache_writer.c */
+
+/* The bytes in use. */
+void disk_cache_count(struct disk_cache *dc);
 void *disk_cache_write(void *arg);
 
 #endif

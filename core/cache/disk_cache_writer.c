@@ -12,13 +12,12 @@ enum {
     MAX_SURVIVORS = 4096 /* of one segment; 64 MiB in blocks of 16 KiB */
 };
 
-static void count_bytes(struct disk_cache *dc)
+void disk_cache_count(struct disk_cache *dc)
 {
     const uint32_t used = disk_segments_used(&dc->segments);
 
     atomic_store(&dc->bytes,
                  dc->index_bytes + used * dc->segments.segment_bytes);
-    atomic_store(&dc->is_full, used == dc->segments.n);
 }
 
 /* Fill the oldest segment again.  Its blocks that were hit are written to its
@@ -31,6 +30,9 @@ static int next_segment(struct disk_cache *dc)
     const uint32_t segment = disk_segments_next(s);
     const uint64_t from = segment * s->segment_bytes;
     uint64_t evicted = 0, pos;
+
+    if (disk_segments_at(s, from))
+        atomic_store(&dc->is_full, true);
 
     const size_t n = disk_index_sweep(&dc->index, from, from + s->segment_bytes,
                                       kept, kept ? MAX_SURVIVORS : 0, &evicted);
@@ -50,8 +52,20 @@ static int next_segment(struct disk_cache *dc)
     }
     free(kept);
     (void)atomic_fetch_add(&dc->evicted, evicted);
-    count_bytes(dc);
+    disk_cache_count(dc);
     return sys;
+}
+
+/* Slots that lead nowhere, of an older index or a damaged one, go first. */
+static void tidy(struct disk_cache *dc, uint64_t hash)
+{
+    struct disk_place all[DISK_BUCKET];
+    const size_t n = disk_index_bucket(&dc->index, hash, all);
+
+    for (size_t i = 0; i < n; i++) {
+        if (!disk_cache_is_current(dc, &all[i]))
+            disk_index_clear(&dc->index, &all[i]);
+    }
 }
 
 /* 0 or an errno. */
@@ -72,6 +86,7 @@ static int write_item(struct disk_cache *dc, const struct disk_item *item)
             disk_segments_append(s, &item->name, item->block->data, len, &pos);
     if (!pos)
         return sys;
+    tidy(dc, item->hash);
     if (disk_index_put(&dc->index, item->hash, pos, disk_segments_at(s, pos)))
         (void)atomic_fetch_add(&dc->evicted, 1);
     (void)atomic_fetch_add(&dc->writes, 1);
@@ -115,7 +130,6 @@ void *disk_cache_write(void *arg)
     uint64_t due = clock_after_ms(FLUSH_MS), end = CLOCK_NEVER;
     struct disk_item item;
 
-    count_bytes(dc);
     for (;;) {
         lock_take(&dc->lock);
         const bool has_item = take_locked(dc, &item, due);

@@ -137,6 +137,21 @@ size_t disk_index_find(struct disk_index *ix, uint64_t hash, bool may_wait,
     return n;
 }
 
+size_t disk_index_bucket(struct disk_index *ix, uint64_t hash,
+                         struct disk_place *out)
+{
+    const size_t from = bucket_of(ix, hash);
+    size_t n = 0;
+
+    (void)is_loaded(ix, from / PAGE_SLOTS, true);
+    for (size_t i = from; i < from + DISK_BUCKET; i++) {
+        const uint64_t slot = get(ix, i);
+        if (slot)
+            out[n++] = place_of(i, slot);
+    }
+    return n;
+}
+
 /* Not written to the file for this alone: it is a matter of taste, and reads
  * would keep the disk busy with it. */
 void disk_index_hit(struct disk_index *ix, const struct disk_place *place)

@@ -63,6 +63,9 @@ void disk_index_release(struct disk_index *ix);
  * read from the file; otherwise nothing is found in one that was not. */
 size_t disk_index_find(struct disk_index *ix, uint64_t hash, bool may_wait,
                        struct disk_place *out);
+/* Every slot of the bucket that is in use; by the writer. */
+size_t disk_index_bucket(struct disk_index *ix, uint64_t hash,
+                         struct disk_place *out);
 /* Nothing where the slot is another by now. */
 void disk_index_hit(struct disk_index *ix, const struct disk_place *place);
 void disk_index_clear(struct disk_index *ix, const struct disk_place *place);
