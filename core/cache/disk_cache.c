@@ -149,13 +149,10 @@ bool disk_cache_get(struct disk_cache *dc, const struct disk_name *name,
     if (!is_on(dc))
         return false;
     const size_t n =
-        disk_index_find(&dc->index, disk_cache_hash(dc, name), true, found);
+        disk_cache_find(dc, disk_cache_hash(dc, name), true, found);
     for (size_t i = 0; i < n; i++) {
         const enum disk_found how =
-            disk_cache_is_current(dc, &found[i])
-                ? disk_segments_read(&dc->segments, found[i].pos, name, buf,
-                                     len)
-                : DISK_NOT_IT;
+            disk_segments_read(&dc->segments, found[i].pos, name, buf, len);
         if (how == DISK_FOUND) {
             disk_index_hit(&dc->index, &found[i]);
             (void)atomic_fetch_add_explicit(&dc->hits, 1, memory_order_relaxed);

@@ -27,7 +27,8 @@
  * that is offered a second time within as many offers as the ghost table has
  * places.  A scan comes once and is not written.  The oldest segment makes
  * room: blocks of it that were hit meanwhile are moved to its beginning (second
- * chance, at most half of it), the others are forgotten.
+ * chance, at most half of it), the others are forgotten; one of which most was
+ * hit stays as it is, once.
  *
  * Whatever fails (no room, no disk, files deleted, another process has them)
  * turns the cache off with one line in the log; everything goes on without.

@@ -20,22 +20,44 @@ void disk_cache_count(struct disk_cache *dc)
                  dc->index_bytes + used * dc->segments.segment_bytes);
 }
 
+/* Segments of which most was hit stay as they are, as the newest, and have to
+ * be hit again.  All were once at most: then the oldest is not. */
+static int spare(struct disk_cache *dc)
+{
+    struct disk_segments *const s = &dc->segments;
+    uint64_t n, n_hit;
+
+    for (uint32_t i = 0; i < s->n; i++) {
+        const uint32_t segment = disk_segments_next(s);
+        const uint64_t from = segment * s->segment_bytes;
+        if (!disk_segments_at(s, from))
+            return 0;
+        disk_index_count(&dc->index, from, from + s->segment_bytes, &n, &n_hit);
+        if (n_hit <= n / 2)
+            return 0;
+        const int sys = disk_segments_renew(s, segment);
+        if (sys)
+            return sys;
+        disk_index_renew(&dc->index, from, from + s->segment_bytes,
+                         disk_segments_at(s, from));
+    }
+    return 0;
+}
+
 /* Fill the oldest segment again.  Its blocks that were hit are written to its
  * beginning, in the order they have in it: nothing that is still to be moved is
  * written over. */
-static int next_segment(struct disk_cache *dc)
+static int refill(struct disk_cache *dc, struct disk_place *kept, size_t cap)
 {
     struct disk_segments *const s = &dc->segments;
-    struct disk_place *const kept = calloc(MAX_SURVIVORS, sizeof(*kept));
     const uint32_t segment = disk_segments_next(s);
     const uint64_t from = segment * s->segment_bytes;
     uint64_t evicted = 0, pos;
 
     if (disk_segments_at(s, from))
         atomic_store(&dc->is_full, true);
-
     const size_t n = disk_index_sweep(&dc->index, from, from + s->segment_bytes,
-                                      kept, kept ? MAX_SURVIVORS : 0, &evicted);
+                                      kept, cap, &evicted);
     int sys = disk_segments_begin(s, segment);
     for (size_t i = 0; i < n; i++) {
         pos = 0;
@@ -50,9 +72,26 @@ static int next_segment(struct disk_cache *dc)
             evicted++;
         }
     }
-    free(kept);
     (void)atomic_fetch_add(&dc->evicted, evicted);
     disk_cache_count(dc);
+    return sys;
+}
+
+/* Without memory for it, nothing is kept of the segment. */
+static int next_segment(struct disk_cache *dc)
+{
+    const uint64_t memory =
+        DISK_BLOCK_MOST + MAX_SURVIVORS * sizeof(struct disk_place);
+    const bool has_memory = cache_mem_take(dc->cache, memory);
+    struct disk_place *const kept =
+        has_memory ? malloc(MAX_SURVIVORS * sizeof(*kept)) : NULL;
+    int sys = spare(dc);
+
+    if (!sys)
+        sys = refill(dc, kept, kept ? MAX_SURVIVORS : 0);
+    free(kept);
+    if (has_memory)
+        cache_mem_give(dc->cache, memory);
     return sys;
 }
 

@@ -215,18 +215,50 @@ static int by_pos(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* The next slot from *i on that leads into [from, to). */
+static bool next_in(struct disk_index *ix, uint64_t from, uint64_t to,
+                    size_t *i, struct disk_place *place)
+{
+    for (; *i < ix->n_slots; ++*i) {
+        if (*i % PAGE_SLOTS == 0)
+            (void)is_loaded(ix, *i / PAGE_SLOTS, true);
+        *place = place_of(*i, get(ix, *i));
+        if (place->slot && place->pos >= from && place->pos < to) {
+            ++*i;
+            return true;
+        }
+    }
+    return false;
+}
+
+void disk_index_count(struct disk_index *ix, uint64_t from, uint64_t to,
+                      uint64_t *n, uint64_t *n_hit)
+{
+    struct disk_place place;
+
+    *n = *n_hit = 0;
+    for (size_t i = 0; next_in(ix, from, to, &i, &place);) {
+        ++*n;
+        *n_hit += place.is_hit;
+    }
+}
+
+void disk_index_renew(struct disk_index *ix, uint64_t from, uint64_t to,
+                      uint64_t generation)
+{
+    struct disk_place place;
+
+    for (size_t i = 0; next_in(ix, from, to, &i, &place);)
+        disk_index_move(ix, &place, place.pos, generation);
+}
+
 size_t disk_index_sweep(struct disk_index *ix, uint64_t from, uint64_t to,
                         struct disk_place *out, size_t cap, uint64_t *n_cleared)
 {
+    struct disk_place place;
     size_t n = 0;
 
-    for (size_t i = 0; i < ix->n_slots; i++) {
-        if (i % PAGE_SLOTS == 0)
-            (void)is_loaded(ix, i / PAGE_SLOTS, true);
-        const uint64_t slot = get(ix, i);
-        const struct disk_place place = place_of(i, slot);
-        if (!slot || place.pos < from || place.pos >= to)
-            continue;
+    for (size_t i = 0; next_in(ix, from, to, &i, &place);) {
         if (place.is_hit && n < cap) {
             out[n++] = place;
             continue;

@@ -12,8 +12,8 @@
  *
  * The file's pages (4 KiB) are read when they are first looked at and written
  * by flush().  Slots are single atomic words.
- * Threads: one (the disk cache's writer) calls put, sweep and flush; any, the
- * rest. */
+ * Threads: one (the disk cache's writer) calls what changes slots but for hit
+ * and clear; any, the rest. */
 #ifndef CACHE_DISK_INDEX_H
 #define CACHE_DISK_INDEX_H
 
@@ -76,9 +76,16 @@ bool disk_index_put(struct disk_index *ix, uint64_t hash, uint64_t pos,
 /* The same for a slot that is known; no longer hit. */
 void disk_index_move(struct disk_index *ix, const struct disk_place *place,
                      uint64_t pos, uint64_t generation);
+/* How many slots lead into [from, to), and how many of them were hit.  Reads
+ * all pages, as the next two. */
+MAY_WAIT void disk_index_count(struct disk_index *ix, uint64_t from,
+                               uint64_t to, uint64_t *n, uint64_t *n_hit);
+/* Of all of them: another generation, and not hit. */
+MAY_WAIT void disk_index_renew(struct disk_index *ix, uint64_t from,
+                               uint64_t to, uint64_t generation);
 /* Clear every slot that leads into [from, to), but for the first `cap` found
  * that were hit: those go to out, in order of their places.  *n_cleared is
- * added to.  Reads all pages. */
+ * added to. */
 MAY_WAIT size_t disk_index_sweep(struct disk_index *ix, uint64_t from,
                                  uint64_t to, struct disk_place *out,
                                  size_t cap, uint64_t *n_cleared);

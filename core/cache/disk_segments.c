@@ -12,6 +12,7 @@
 #include <platter/bytes.h>
 
 #include "cache/disk_index.h"
+#include "util/auto.h"
 
 enum {
     SEGMENT_MAGIC = 0x53434450, /* "PDCS" */
@@ -41,7 +42,7 @@ uint64_t disk_record_bytes(size_t len)
 
 uint64_t disk_segments_memory(uint32_t n)
 {
-    return (uint64_t)n * 8 + DISK_BLOCK_MOST + DISK_RECORD_HEAD;
+    return (uint64_t)n * 8;
 }
 
 bool disk_segments_init(struct disk_segments *s, int fd, uint64_t segment_bytes,
@@ -51,16 +52,13 @@ bool disk_segments_init(struct disk_segments *s, int fd, uint64_t segment_bytes,
         .fd = fd, .segment_bytes = segment_bytes, .n = n, .open = n};
     memcpy(s->secret, secret, sizeof(s->secret));
     s->generation = calloc(n, sizeof(*s->generation));
-    s->buf = malloc(DISK_BLOCK_MOST + DISK_RECORD_HEAD);
-    return s->generation && s->buf;
+    return s->generation;
 }
 
 void disk_segments_release(struct disk_segments *s)
 {
     free(s->generation);
-    free(s->buf);
     s->generation = NULL;
-    s->buf = NULL;
 }
 
 static uint64_t begin_of(const struct disk_segments *s, uint32_t segment)
@@ -268,15 +266,12 @@ static int reserve(const struct disk_segments *s, uint32_t segment)
     return errno;
 }
 
-int disk_segments_begin(struct disk_segments *s, uint32_t segment)
+/* Under a generation that is newer than all. */
+static int write_head(struct disk_segments *s, uint32_t segment)
 {
     uint8_t head[SEGMENT_USED] = {0};
     uint64_t newest = 0;
-    int sys = generation_of(s, segment) ? 0 : reserve(s, segment);
 
-    if (sys)
-        return sys;
-    settle(s, true);
     for (uint32_t i = 0; i < s->n; i++) {
         if (generation_of(s, i) > newest)
             newest = generation_of(s, i);
@@ -284,14 +279,28 @@ int disk_segments_begin(struct disk_segments *s, uint32_t segment)
     /* release: who sees a slot of the new generation finds it here */
     atomic_store_explicit(&s->generation[segment], newest + 1,
                           memory_order_release);
-    s->open = segment;
-    s->pos = begin_of(s, segment);
-    make_head(s, head, SEGMENT_MAGIC, s->pos);
+    make_head(s, head, SEGMENT_MAGIC, begin_of(s, segment));
     plt_put_le32(head + AT_CHECKSUM, checksum(head, sizeof(head), NULL, 0));
-    sys = write_all(s->fd, head, sizeof(head), s->pos);
-    s->settled = s->pos;
-    s->pos += DISK_SEGMENT_HEAD;
+    return write_all(s->fd, head, sizeof(head), begin_of(s, segment));
+}
+
+int disk_segments_begin(struct disk_segments *s, uint32_t segment)
+{
+    int sys = generation_of(s, segment) ? 0 : reserve(s, segment);
+
+    if (sys)
+        return sys;
+    settle(s, true);
+    sys = write_head(s, segment);
+    s->open = segment;
+    s->settled = begin_of(s, segment);
+    s->pos = s->settled + DISK_SEGMENT_HEAD;
     return sys;
+}
+
+int disk_segments_renew(struct disk_segments *s, uint32_t segment)
+{
+    return write_head(s, segment);
 }
 
 bool disk_segments_fits(const struct disk_segments *s, size_t len)
@@ -301,15 +310,16 @@ bool disk_segments_fits(const struct disk_segments *s, size_t len)
                                                            s->pos;
 }
 
-/* The record in s->buf, its name and bytes in their places, goes out. */
-static int put_record(struct disk_segments *s, size_t len, uint64_t *pos)
+/* A record goes out; its name is in the head. */
+static int put_record(struct disk_segments *s, uint8_t head[DISK_RECORD_HEAD],
+                      const uint8_t *data, size_t len, uint64_t *pos)
 {
-    uint8_t *const head = s->buf;
-
     make_head(s, head, RECORD_MAGIC, s->pos);
-    plt_put_le32(head + AT_CHECKSUM, checksum(head, DISK_RECORD_HEAD,
-                                              head + DISK_RECORD_HEAD, len));
-    const int sys = write_all(s->fd, s->buf, DISK_RECORD_HEAD + len, s->pos);
+    plt_put_le32(head + AT_CHECKSUM,
+                 checksum(head, DISK_RECORD_HEAD, data, len));
+    int sys = write_all(s->fd, head, DISK_RECORD_HEAD, s->pos);
+    if (!sys)
+        sys = write_all(s->fd, data, len, s->pos + DISK_RECORD_HEAD);
     if (sys)
         return sys;
     *pos = s->pos;
@@ -319,36 +329,38 @@ static int put_record(struct disk_segments *s, size_t len, uint64_t *pos)
 }
 
 int disk_segments_append(struct disk_segments *s, const struct disk_name *name,
-                         const void *data, size_t len, uint64_t *pos)
+                         const uint8_t *data, size_t len, uint64_t *pos)
 {
+    uint8_t head[DISK_RECORD_HEAD] = {0};
+
     ASSERT(len && len <= DISK_BLOCK_MOST && disk_segments_fits(s, len));
-    memset(s->buf, 0, DISK_RECORD_HEAD);
-    plt_put_le64(s->buf + AT_KEY, name->key);
-    plt_put_le32(s->buf + AT_LENGTH, (uint32_t)len);
-    memcpy(s->buf + AT_ID, name->id, sizeof(name->id));
-    memcpy(s->buf + DISK_RECORD_HEAD, data, len);
-    return put_record(s, len, pos);
+    plt_put_le64(head + AT_KEY, name->key);
+    plt_put_le32(head + AT_LENGTH, (uint32_t)len);
+    memcpy(head + AT_ID, name->id, sizeof(name->id));
+    return put_record(s, head, data, len, pos);
 }
 
 int disk_segments_move(struct disk_segments *s, uint64_t from, uint64_t end,
                        uint64_t *pos)
 {
-    uint8_t *const head = s->buf;
-    const ssize_t got = pread(s->fd, head, DISK_RECORD_HEAD, (off_t)from);
+    uint8_t head[DISK_RECORD_HEAD];
+    const ssize_t got = pread(s->fd, head, sizeof(head), (off_t)from);
 
     *pos = 0;
-    if (got != DISK_RECORD_HEAD)
+    if (got != (ssize_t)sizeof(head))
         return got < 0 ? errno : 0;
     const size_t len = length_of(s, head, from);
     if (!len || !is_head(s, head, RECORD_MAGIC, from) ||
         s->pos + disk_record_bytes(len) > end)
         return 0;
-    const ssize_t more = pread(s->fd, head + DISK_RECORD_HEAD, len,
-                               (off_t)(from + DISK_RECORD_HEAD));
+    AUTO_FREE uint8_t *data = malloc(len);
+    if (!data)
+        return 0;
+    const ssize_t more =
+        pread(s->fd, data, len, (off_t)(from + DISK_RECORD_HEAD));
     if (more != (ssize_t)len)
         return more < 0 ? errno : 0;
-    if (plt_le32(head + AT_CHECKSUM) !=
-        checksum(head, DISK_RECORD_HEAD, head + DISK_RECORD_HEAD, len))
+    if (plt_le32(head + AT_CHECKSUM) != checksum(head, sizeof(head), data, len))
         return 0;
-    return put_record(s, len, pos);
+    return put_record(s, head, data, len, pos);
 }

@@ -43,7 +43,6 @@ struct disk_segments {
     uint32_t n;
     uint8_t secret[DISK_SECRET];
     _Atomic uint64_t *generation; /* of each; 0: not in use */
-    uint8_t *buf;                 /* one record, the writer's */
     uint32_t open;                /* the segment being filled; n: none */
     uint64_t pos;                 /* where the next record goes */
     uint64_t settled;             /* bytes before it have left the page cache */
@@ -95,10 +94,14 @@ bool disk_segments_fits(const struct disk_segments *s, size_t len);
 /* *pos: where it is.  0 or an errno. */
 MAY_WAIT int disk_segments_append(struct disk_segments *s,
                                   const struct disk_name *name,
-                                  const void *data, size_t len, uint64_t *pos);
+                                  const uint8_t *data, size_t len,
+                                  uint64_t *pos);
+/* Let it be the newest, with all that is in it.  0 or an errno. */
+MAY_WAIT int disk_segments_renew(struct disk_segments *s, uint32_t segment);
 /* Move a record of an earlier generation in the segment that is being filled
  * again, or another one, to where the next goes.  Nothing is moved (*pos 0)
- * when it is damaged, or does not fit before `end`. */
+ * when it is damaged, does not fit before `end`, or there is no memory for it:
+ * DISK_BLOCK_MOST at most, until it returns. */
 MAY_WAIT int disk_segments_move(struct disk_segments *s, uint64_t from,
                                 uint64_t end, uint64_t *pos);
 
