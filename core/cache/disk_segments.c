@@ -18,7 +18,7 @@ enum {
     SEGMENT_MAGIC = 0x53434450, /* "PDCS" */
     RECORD_MAGIC = 0x52434450,  /* "PDCR" */
     SEGMENT_USED = 40, /* bytes of a segment's head that say something */
-    SETTLE = 8 << 20   /* bytes written before the disk is waited for */
+    SETTLE = 8 << 20   /* bytes of a stretch that the disk is given */
 };
 
 /* A record's head; a segment's has the first four in the same places.
@@ -142,20 +142,29 @@ static int write_all(int fd, const uint8_t *data, size_t len, uint64_t pos)
     return 0;
 }
 
-/* What the memory holds the page cache need not; and who writes waits for the
- * disk here, so that what is late is dropped and does not pile up. */
+/* What the memory holds the page cache need not.  The disk is given each
+ * stretch when it is written, and waited for one stretch later: who writes is
+ * as slow as the disk, and what is late is dropped and does not pile up. */
 static void settle(struct disk_segments *s, bool is_all)
 {
-    const uint64_t len = s->pos - s->settled;
+    const uint64_t len = s->started - s->settled;
 
-    if (s->open == s->n || (len < SETTLE && !is_all) || !len)
+    if (s->open == s->n || (s->pos - s->started < SETTLE && !is_all))
         return;
-    (void)sync_file_range(s->fd, (off_t)s->settled, (off_t)len,
-                          SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-                              SYNC_FILE_RANGE_WAIT_AFTER);
-    (void)posix_fadvise(s->fd, (off_t)s->settled, (off_t)len,
-                        POSIX_FADV_DONTNEED);
-    s->settled = s->pos;
+    if (s->pos > s->started)
+        (void)sync_file_range(s->fd, (off_t)s->started,
+                              (off_t)(s->pos - s->started),
+                              SYNC_FILE_RANGE_WRITE);
+    if (len) {
+        (void)sync_file_range(s->fd, (off_t)s->settled, (off_t)len,
+                              SYNC_FILE_RANGE_WAIT_BEFORE |
+                                  SYNC_FILE_RANGE_WRITE |
+                                  SYNC_FILE_RANGE_WAIT_AFTER);
+        (void)posix_fadvise(s->fd, (off_t)s->settled, (off_t)len,
+                            POSIX_FADV_DONTNEED);
+    }
+    s->settled = s->started;
+    s->started = s->pos;
 }
 
 /* ---- Reading ---- */
@@ -207,7 +216,7 @@ static void walk(struct disk_segments *s,
         fn(cookie, &name, s->pos, generation);
         s->pos += disk_record_bytes(len);
     }
-    s->settled = s->pos;
+    s->settled = s->started = s->pos;
 }
 
 int disk_segments_recover(struct disk_segments *s,
@@ -291,9 +300,10 @@ int disk_segments_begin(struct disk_segments *s, uint32_t segment)
     if (sys)
         return sys;
     settle(s, true);
+    settle(s, true);
     sys = write_head(s, segment);
     s->open = segment;
-    s->settled = begin_of(s, segment);
+    s->settled = s->started = begin_of(s, segment);
     s->pos = s->settled + DISK_SEGMENT_HEAD;
     return sys;
 }

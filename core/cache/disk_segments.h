@@ -45,7 +45,8 @@ struct disk_segments {
     _Atomic uint64_t *generation; /* of each; 0: not in use */
     uint32_t open;                /* the segment being filled; n: none */
     uint64_t pos;                 /* where the next record goes */
-    uint64_t settled;             /* bytes before it have left the page cache */
+    uint64_t settled; /* what lies before it has left the page cache ... */
+    uint64_t started; /* ... and is on its way to the disk */
 };
 
 enum disk_found {

@@ -26,7 +26,8 @@ enum {
 };
 
 /* Part of every id: change it when any driver decodes the same source to other
- * bytes than before, and every ETag and stored index is new. */
+ * bytes than before, and every ETag and stored index is new.  DISK_EPOCH of
+ * image.c is for when only the keys of blocks change. */
 static const char id_epoch[] = "platter-1";
 
 struct stack {
