@@ -501,6 +501,34 @@ Test(disk_cache, another_epoch_another_limit_and_no_folder)
     rig_end(&r);
 }
 
+Test(disk_cache, a_smaller_limit_cuts_off_what_is_too_much)
+{
+    struct rig r = rig_at("/tmp");
+    rig_close(&r);
+    r.cache = cache_new(BUDGET);
+    r.dc =
+        disk_cache_open(&(struct disk_cache_config){.cache = r.cache,
+                                                    .dir = r.dir,
+                                                    .limit = LIMIT + (32 << 20),
+                                                    .epoch = 1});
+    for (uint64_t k = 0; k < 1300; k++)
+        put(&r, 1, k, BLOCK);
+    disk_cache_settle(r.dc);
+    cr_assert_gt(length_of(&r, "disk-cache.data"), LIMIT);
+    rig_again(&r);
+    expect_limit(&r);
+    unsigned n = 0;
+    for (uint64_t k = 0; k < 1300; k++)
+        n += has(&r, 1, k, BLOCK);
+    cr_assert(n > 600 && n < 1000, "%u", n);
+    put(&r, 1, 5000, 512);
+    put_times(&r, 1, 5001, 512, 2);
+    disk_cache_settle(r.dc);
+    cr_assert(has(&r, 1, 5001, 512));
+    expect_limit(&r);
+    rig_end(&r);
+}
+
 Test(disk_cache, a_source_that_changes_under_its_validator_is_barred_for_good)
 {
     struct rig r = rig_at("/tmp");
