@@ -108,5 +108,4 @@ for origin in ORIGINS:
             print(f"{origin:5} {name:9} {'disk' if flags else 'none':5}  {after[1] - before[1]:12}"
                   f"  {(after[0] - before[0]) / 2**20:13.1f}  {times[0]:9.1f}"
                   f"  {statistics.median(times):9.2f}  {q[len(q) * 95 // 100]:7.2f}  {took:6.2f}")
-for name in (nginx,):
-    name.stop()
+nginx.stop()
