@@ -17,6 +17,7 @@
 #include "config_where.h"
 #include "range.h"
 #include "stack/catalogue.h"
+#include "cache/disk_cache.h"
 #include "stack/policy.h"
 
 enum {
@@ -40,6 +41,8 @@ static const char usage_text[] =
     "  --state-dir DIR, --state DIR   keep indexes and registered images\n"
     "  --plugin-path DIRS      further folders with drivers\n"
     "  --cache-size N          memory for decoded data (default 256M)\n"
+    "  --disk-cache-size N     of the state folder, for what was fetched or\n"
+    "                          decoded, 64M or more (default 0: none)\n"
     "  --deadline SECONDS      of one wait for a source (default 30)\n"
     "  --workers N             threads for requests that wait (default 256)\n"
     "  --max-waiting-per-image N   (default 64)\n"
@@ -292,26 +295,29 @@ struct setting {
     enum setting_type type;
     size_t field;         /* offset in struct config */
     uint64_t least, most; /* of a SIZE or NUMBER */
+    bool is_none_good;    /* 0 is good as well */
 };
 
 #define FIELD(x) offsetof(struct config, x)
 
 static const struct setting settings[] = {
-    {"state_dir", TEXT, FIELD(state_dir), 0, 0},
-    {"plugin_path", TEXT, FIELD(plugin_path), 0, 0},
-    {"pid_file", TEXT, FIELD(pid_file), 0, 0},
-    {"log_level", LEVEL, FIELD(log_level), 0, 0},
+    {"state_dir", TEXT, FIELD(state_dir), 0, 0, false},
+    {"plugin_path", TEXT, FIELD(plugin_path), 0, 0, false},
+    {"pid_file", TEXT, FIELD(pid_file), 0, 0, false},
+    {"log_level", LEVEL, FIELD(log_level), 0, 0, false},
     {"cache_size", SIZE, FIELD(cache_bytes), 1 << 20,
-     (uint64_t)MAX_CACHE_G << 30},
-    {"deadline", NUMBER, FIELD(deadline_s), 1, 3600},
-    {"workers", NUMBER, FIELD(workers), 1, 4096},
-    {"max_waiting_per_image", NUMBER, FIELD(max_waiting), 1, 65536},
-    {"max_open", NUMBER, FIELD(max_open), 1, 4096},
-    {"max_connections", NUMBER, FIELD(max_connections), 1, 65536},
-    {"max_ranges", NUMBER, FIELD(max_ranges), 1, RANGE_MOST},
-    {"drain", NUMBER, FIELD(drain_s), 0, 3600},
-    {"sidecars", NUMBER, FIELD(sidecars), 0, 1},
-    {"revalidate", NUMBER, FIELD(revalidate_ms), 0, 86400},
+     (uint64_t)MAX_CACHE_G << 30, false},
+    {"disk_cache_size", SIZE, FIELD(disk_cache_bytes), DISK_CACHE_LEAST,
+     DISK_CACHE_MOST, true},
+    {"deadline", NUMBER, FIELD(deadline_s), 1, 3600, false},
+    {"workers", NUMBER, FIELD(workers), 1, 4096, false},
+    {"max_waiting_per_image", NUMBER, FIELD(max_waiting), 1, 65536, false},
+    {"max_open", NUMBER, FIELD(max_open), 1, 4096, false},
+    {"max_connections", NUMBER, FIELD(max_connections), 1, 65536, false},
+    {"max_ranges", NUMBER, FIELD(max_ranges), 1, RANGE_MOST, false},
+    {"drain", NUMBER, FIELD(drain_s), 0, 3600, false},
+    {"sidecars", NUMBER, FIELD(sidecars), 0, 1, false},
+    {"revalidate", NUMBER, FIELD(revalidate_ms), 0, 86400, false},
 };
 
 static void set_text(struct config_parse *p, const struct config_at *at,
@@ -347,8 +353,10 @@ static void set_number(struct config_parse *p, const struct config_at *at,
     char *const slot = (char *)p->config + s->field;
     uint64_t v;
 
-    if (!plt_parse_bytes(text, &v) || v < s->least || v > s->most) {
-        config_bad(p, at, "must be %llu to %llu%s, not %s",
+    if (!plt_parse_bytes(text, &v) || v > s->most ||
+        (v < s->least && (v || !s->is_none_good))) {
+        config_bad(p, at, "must be %s%llu to %llu%s, not %s",
+                   s->is_none_good ? "0, or " : "",
                    (unsigned long long)s->least, (unsigned long long)s->most,
                    s->type == SIZE ? " bytes" : "", text);
         return;
@@ -413,6 +421,7 @@ static const struct option options[] = {
     {"state-dir", required_argument, NULL, 0},
     {"plugin-path", required_argument, NULL, 0},
     {"cache-size", required_argument, NULL, 0},
+    {"disk-cache-size", required_argument, NULL, 0},
     {"deadline", required_argument, NULL, 0},
     {"workers", required_argument, NULL, 0},
     {"max-waiting-per-image", required_argument, NULL, 0},

@@ -41,6 +41,7 @@ struct config {
     struct config_list origins, images, secrets;
     char *state_dir, *plugin_path, *pid_file; /* new, or NULL */
     uint64_t cache_bytes;
+    uint64_t disk_cache_bytes; /* 0: none */
     unsigned deadline_s, workers, max_waiting, drain_s, max_open, max_ranges;
     unsigned max_connections, revalidate_ms;
     unsigned sidecars; /* 1: indexes beside sources are looked for */

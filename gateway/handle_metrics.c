@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cache/cache.h"
+#include "cache/disk_cache.h"
 #include "route.h"
 
 enum { MAX_TEXT = 1 << 20 };
@@ -77,6 +78,39 @@ static void put_plain(struct page *p, struct server *s)
         {"platter_cache_full_total", "counter", "Claims without room.", c.full},
         {"platter_config_reloads_total", "counter",
          "Configurations taken on SIGHUP.", atomic_load(&s->n_reloads)},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        head(p, rows[i].name, rows[i].type, rows[i].help);
+        put(p, "%s %" PRIu64 "\n", rows[i].name, rows[i].value);
+    }
+}
+
+static void put_disk_cache(struct page *p, struct server *s)
+{
+    struct disk_cache_stats d;
+
+    disk_cache_stats(images_disk_cache(s->images), &d);
+    const struct {
+        const char *name, *type, *help;
+        uint64_t value;
+    } rows[] = {
+        {"platter_disk_cache_state", "gauge",
+         "1: blocks are kept on disk; 0: not, or not any more.", d.is_on},
+        {"platter_disk_cache_limit_bytes", "gauge", "Disk allowed.", d.limit},
+        {"platter_disk_cache_bytes", "gauge", "Disk in use.", d.bytes},
+        {"platter_disk_cache_hits_total", "counter",
+         "Blocks missed by memory and found on disk.", d.hits},
+        {"platter_disk_cache_misses_total", "counter", "Blocks missed by both.",
+         d.misses},
+        {"platter_disk_cache_writes_total", "counter", "Blocks written.",
+         d.writes},
+        {"platter_disk_cache_dropped_total", "counter",
+         "Blocks not written: the disk was behind.", d.dropped},
+        {"platter_disk_cache_refused_total", "counter",
+         "Blocks not written: asked for once, and the disk is full.",
+         d.refused},
+        {"platter_disk_cache_evicted_total", "counter",
+         "Blocks on disk that made room.", d.evicted},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         head(p, rows[i].name, rows[i].type, rows[i].help);
@@ -213,6 +247,7 @@ enum MHD_Result handle_metrics(struct request *r)
     if (!p.text)
         return MHD_NO;
     put_plain(&p, s);
+    put_disk_cache(&p, s);
     put_requests(&p, s);
     put_drivers(&p, s, "platter_driver_reads_total", "Reads of a driver.",
                 offsetof(struct driver_metrics, reads));

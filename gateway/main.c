@@ -83,6 +83,7 @@ int main(int argc, char **argv)
      * gzip images held 560 MB for 256 MiB of budget, and 300 MB with this. */
     (void)mallopt(M_MMAP_THRESHOLD, 256 * 1024);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on files is a full disk */
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGTERM);
     (void)sigaddset(&set, SIGINT);

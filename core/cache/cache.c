@@ -40,7 +40,8 @@ struct entry {
     uint64_t born_ns;
     unsigned refs;
     enum block_state state;
-    bool is_listed, is_protected;
+    bool is_listed;
+    atomic_bool is_protected; /* changed under the lock; read by any holder */
     struct plt_error err;
 };
 
@@ -436,6 +437,27 @@ void cache_unref(struct cache *c, struct plt_block *block)
     lock_take(&s->lock);
     unref_locked(c, s, (struct entry *)block);
     lock_give(&s->lock);
+}
+
+void cache_ref(struct cache *c, struct plt_block *block)
+{
+    struct shard *const s = shard_of_block(c, block);
+
+    lock_take(&s->lock);
+    ASSERT(((struct entry *)block)->refs > 0);
+    ((struct entry *)block)->refs++;
+    lock_give(&s->lock);
+}
+
+uint64_t cache_block_key(const struct plt_block *block)
+{
+    return ((const struct entry *)block)->key;
+}
+
+bool cache_block_is_kept(const struct plt_block *block)
+{
+    return atomic_load_explicit(&((const struct entry *)block)->is_protected,
+                                memory_order_relaxed);
 }
 
 void cache_drop_owner(struct cache *c, uint64_t owner)

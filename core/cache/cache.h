@@ -44,6 +44,12 @@ void cache_abandon(struct cache *cache, struct plt_block *block,
 enum plt_status cache_wait(struct cache *cache, struct plt_block *block,
                            struct plt_io *io, struct plt_error *err);
 void cache_unref(struct cache *cache, struct plt_block *block);
+/* One reference more to a block that is held. */
+void cache_ref(struct cache *cache, struct plt_block *block);
+/* Of a block that is held: its key; and whether it has been hit later than its
+ * first burst, so that it is one that is asked for again and again. */
+uint64_t cache_block_key(const struct plt_block *block);
+bool cache_block_is_kept(const struct plt_block *block);
 
 /* Forget every block of a layer that closes (all released but for answers still
  * being sent, which keep theirs until cache_unref). */

@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cache/disk_cache.h"
 #include "stack/catalogue.h"
 #include "stack/image_inside.h"
 #include "stack/registry.h"
@@ -35,7 +36,9 @@
 enum {
     DEFAULT_MAX_OPEN = 256,
     DEFAULT_REVALIDATE_MS = 5000,
-    MAX_OPEN_LIMIT = 4096
+    MAX_OPEN_LIMIT = 4096,
+    DISK_EPOCH = 1 /* change it when the keys of any driver's blocks, or what is
+                      in the blocks, mean something else than before */
 };
 
 enum state { OPENING, OPEN, FAILED };
@@ -231,6 +234,12 @@ enum plt_status images_new(const struct images_config *config,
     images->env.secrets = images->secrets;
     images->env.crew = images->crew;
     images->env.shares = images->shares;
+    if (st == PLT_OK && config->disk_cache_bytes)
+        images->env.disk = disk_cache_open(
+            &(struct disk_cache_config){.cache = images->cache,
+                                        .dir = images->env.state_dir,
+                                        .limit = config->disk_cache_bytes,
+                                        .epoch = DISK_EPOCH});
     if (st == PLT_OK) {
         const int sys = pthread_create(&images->reaper, NULL, reap, images);
         if (sys != 0)
@@ -269,6 +278,7 @@ void images_free(struct images *images)
     secrets_free(images->secrets);
     crew_free(images->crew);
     shares_free(images->shares);
+    disk_cache_close(images->env.disk);
     if (images->cache)
         cache_free(images->cache);
     if (images->env.state_dir >= 0)
@@ -400,6 +410,11 @@ json_t *images_origins_json(struct images *images)
 json_t *images_plugins_json(struct images *images)
 {
     return registry_json(images->registry);
+}
+
+struct disk_cache *images_disk_cache(struct images *images)
+{
+    return images->env.disk;
 }
 
 struct cache *images_cache(struct images *images)

@@ -26,8 +26,10 @@ struct images_config {
     const char *plugin_path; /* folders, colon separated; NULL: the built-in */
     const char *state_dir;   /* what is kept between runs; NULL: nothing */
     uint64_t cache_bytes;    /* the one budget for decoded data and tables */
-    unsigned max_open;       /* stacks kept open, idle ones closed first; 256 */
-    unsigned revalidate_ms;  /* ask the source at most this often; 0: 5000 */
+    uint64_t disk_cache_bytes; /* in state_dir, for blocks that were dear; 0:
+                                  none, else DISK_CACHE_LEAST to _MOST */
+    unsigned max_open;      /* stacks kept open, idle ones closed first; 256 */
+    unsigned revalidate_ms; /* ask the source at most this often; 0: 5000 */
     bool is_always_revalidated; /* revalidate_ms 0 means at every opening */
     bool no_sidecars;           /* look for no index beside a source */
     bool is_local; /* a command on its user's own authority: specs may
@@ -94,6 +96,7 @@ bool image_is_open(struct image *image);
 void images_visit(struct images *images,
                   void (*fn)(void *cookie, struct image *image), void *cookie);
 struct cache *images_cache(struct images *images);
+struct disk_cache *images_disk_cache(struct images *images); /* or NULL */
 const struct stack_metrics *images_metrics(struct images *images);
 
 /* Open, or take a reference to what is open.  *out is new (image_unref).

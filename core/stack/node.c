@@ -10,6 +10,7 @@
 #include <platter/bytes.h>
 
 #include "stack/extent_list.h"
+#include "stack/node_disk.h"
 #include "util/check.h"
 #include "util/log.h"
 
@@ -42,24 +43,30 @@ static enum plt_status heard(struct node *node, struct plt_io *io,
         err->text[sizeof(err->text) - 1] = '\0';
     }
     name_layer(node, err);
-    if (st == PLT_CHANGED && !node->is_apart)
-        stack_mark_changed(node->stack);
+    if (st == PLT_CHANGED) {
+        if (!node->is_apart)
+            stack_mark_changed(node->stack);
+        node_disk_changed(node);
+    }
     return st;
 }
 
 /* Take the driver's own lock where it wants to be called one at a time. */
 static bool enter(struct node *node, struct plt_io *io)
 {
-    if (node->driver->threads == PLT_CONCURRENT_READS)
-        return true;
-    if (io && (io->flags & PLT_IO_NOWAIT))
-        return pthread_mutex_trylock(&node->serial.mutex) == 0;
-    lock_take(&node->serial);
+    if (node->driver->threads != PLT_CONCURRENT_READS) {
+        if (!io || !(io->flags & PLT_IO_NOWAIT))
+            lock_take(&node->serial);
+        else if (pthread_mutex_trylock(&node->serial.mutex) != 0)
+            return false;
+    }
+    node_disk_enter(io);
     return true;
 }
 
 static void leave(struct node *node)
 {
+    node_disk_leave();
     if (node->driver->threads != PLT_CONCURRENT_READS)
         lock_give(&node->serial);
 }

@@ -24,6 +24,7 @@
 #include "util/lock.h"
 
 struct stack;
+struct disk_cache;
 
 struct node {
     struct plt_child child; /* first: this layer as the child of the next */
@@ -44,12 +45,15 @@ struct node {
     _Atomic uint64_t known_size; /* PLT_SIZE_UNKNOWN until it is */
     uint8_t id[32];              /* equal ids: equal bytes; 0: not pinned */
     bool is_pinned;
+    bool is_secret;               /* a secret has opened it, or a layer below */
+    atomic_bool is_on_disk;       /* its blocks may be (node_disk.h) */
     struct plt_identity identity; /* of a source */
 };
 
 /* Everything a stack shares with its nodes. */
 struct stack_env {
     struct cache *cache;
+    struct disk_cache *disk; /* NULL: none */
     const struct policy *policy;
     const struct secrets *secrets;
     struct crew *crew;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "stack/node.h"
+#include "stack/node_disk.h"
 #include "util/check.h"
 #include "util/clock.h"
 
@@ -36,9 +37,10 @@ static enum plt_claim block_claim(struct plt_host *host, uint64_t key,
                                   struct plt_block **block)
 {
     struct node *const node = of(host);
-    const enum plt_claim claim =
+    enum plt_claim claim =
         cache_claim(cache_of(host), node->owner, key, len, only_hit, block);
 
+    claim = node_disk_claim(node, key, len, only_hit, claim, block);
     if (claim == PLT_CLAIM_HIT)
         (void)atomic_fetch_add_explicit(&node->metrics->hits, 1,
                                         memory_order_relaxed);
@@ -51,6 +53,7 @@ static enum plt_claim block_claim(struct plt_host *host, uint64_t key,
 static void block_commit(struct plt_host *host, struct plt_block *block)
 {
     cache_commit(cache_of(host), block);
+    node_disk_commit(of(host), block);
 }
 
 static void block_abandon(struct plt_host *host, struct plt_block *block,
@@ -226,9 +229,12 @@ static enum plt_status host_secret(struct plt_host *host, unsigned i,
                                    uint8_t *buf, size_t cap, size_t *len,
                                    struct plt_error *err)
 {
-    const struct stack *const stack = of(host)->stack;
-    return secrets_get(stack_environment(stack)->secrets,
-                       stack_secret_names(stack), i, buf, cap, len, err);
+    struct node *const node = of(host);
+    const enum plt_status st =
+        secrets_get(stack_environment(node->stack)->secrets,
+                    stack_secret_names(node->stack), i, buf, cap, len, err);
+    node->is_secret = node->is_secret || st == PLT_OK;
+    return st;
 }
 
 static void each(struct plt_host *host, size_t n,

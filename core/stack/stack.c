@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "stack/node_disk.h"
 #include "util/auto.h"
 #include "util/check.h"
 
@@ -25,7 +26,8 @@ enum {
 };
 
 /* Part of every id: change it when any driver decodes the same source to other
- * bytes than before, and every ETag and stored index is new. */
+ * bytes than before, and every ETag and stored index is new.  DISK_EPOCH of
+ * image.c is for when only the keys of blocks change. */
 static const char id_epoch[] = "platter-1";
 
 struct stack {
@@ -174,6 +176,8 @@ static enum plt_status add_node(struct stack *stack,
         free(node);
         return st;
     }
+    node->is_secret = node->is_secret || (below && below->is_secret);
+    node_disk_named(node);
     stack->nodes[stack->n_nodes++] = node;
     *out = node;
     return PLT_OK;
@@ -500,6 +504,7 @@ static enum plt_status mix_in(struct node *asker, const struct node *named,
     ASSERT(EVP_DigestFinal_ex(md, asker->id, NULL) == 1);
     EVP_MD_CTX_free(md);
     asker->is_pinned = asker->is_pinned && named->is_pinned;
+    asker->is_secret = asker->is_secret || named->is_secret;
     return PLT_OK;
 }
 

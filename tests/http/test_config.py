@@ -176,6 +176,7 @@ GOOD = """{
   "pid_file": "/run/p.pid",
   "log_level": "debug",
   "cache_size": "1G",
+  "disk_cache_size": "64M",
   "deadline": 3600,
   "workers": 1,
   "max_waiting_per_image": 65536,
@@ -227,7 +228,7 @@ def _():
             "--image", "d=web/x.tar.gz?member=a&secret=k", "--secret", "k=" + key_file,
             "--cors", "*", "--cors", "https://a.example:1", "--listen", "127.0.0.1:0",
             "--state", "/a", "--state-dir", "/b", "--plugin-path", "/c",
-            "--cache-size", "1M", "--deadline", "1", "--workers", "1",
+            "--cache-size", "1M", "--disk-cache-size", "0", "--deadline", "1", "--workers", "1",
             "--max-waiting-per-image", "1", "--max-open", "1", "--max-connections",
             "1", "--max-ranges", "1", "--revalidate", "0", "--sidecars", "0", "--drain", "0",
             "--log-level", "warn", "--pid-file", "/d", "--check-config")

@@ -21,7 +21,7 @@ CORE = {
     "core/util": (["util"], []),
     "core/abi": ([], []),
     "core/sched": (["sched", "util"], []),
-    "core/cache": (["cache", "sched", "util"], []),
+    "core/cache": (["cache", "sched", "util"], ["libdeflate.h"]),
     "core/stack": (["stack", "cache", "sched", "util"],
                    ["jansson.h", "openssl/"]),
     "core/cli": (["cli", "stack", "cache", "util"], ["jansson.h", "curl/"]),

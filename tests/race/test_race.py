@@ -151,6 +151,30 @@ def reload():
     gate.stop()
 
 
+@case("the same through a disk cache that goes round, beside a memory of little")
+def on_disk():
+    global server
+    before = server
+    server = Platterd({"web": nginx.url(), "lab": www}, "--cache-size", "24M", "--max-open", "13",
+                      "--revalidate", "1", "--workers", "32", "--state", tmp + "/state",
+                      "--disk-cache-size", "64M")
+    try:
+        errors, counts = [], {}
+        threads = [threading.Thread(target=reader, args=(i, 12, errors, counts)) for i in range(12)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert not errors, errors[:5]
+        assert counts.get(206, 0) > 100, counts
+        text = server.get("/metrics").body.decode()
+        for name in ("hits_total", "writes_total", "state"):
+            assert int(re.search(rf"^platter_disk_cache_{name} (\d+)$", text, re.M)[1]) > 0, name
+        server.stop()
+    finally:
+        server = before
+
+
 @case("clients that leave in the middle do no harm")
 def leaving():
     def leave(i):

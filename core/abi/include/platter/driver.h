@@ -194,7 +194,9 @@ struct plt_host {
 
     /* The decoded-block cache.  Keys are the layer's own: layers never see each
      * other's blocks.  len is the exact length the block has or will have (at
-     * most 2 MiB), the same for every claim of one key.
+     * most 2 MiB), the same for every claim of one key.  A HIT may be what an
+     * earlier run filled: what a key and a block mean follows from the source's
+     * bytes and the layer's options alone.
      *
      * Who gets FILL owes commit or abandon, soon, and must not block_wait for
      * another block while it owes one: fill all that you own, then wait.
