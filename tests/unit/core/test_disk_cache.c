@@ -379,9 +379,10 @@ Test(disk_cache, scribbled_and_truncated_files_give_right_bytes_or_none,
         for (uint64_t k = 0; k < 150; k++)
             left += has(&r, 1, k, BLOCK / 4);
         /* It goes on behind the last record that it could follow; what lies
-         * behind that one is written over, and written again in turn. */
+         * behind that one is written over, one by one at worst, and written
+         * again in turn. */
         unsigned missing = 1;
-        for (unsigned pass = 0; missing && pass < 20; pass++) {
+        for (unsigned pass = 0; missing && pass < 160; pass++) {
             missing = 0;
             for (uint64_t k = 0; k < 150; k++) {
                 if (!has(&r, 1, k, BLOCK / 4)) {
