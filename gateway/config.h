@@ -44,7 +44,7 @@ struct config {
     uint64_t disk_cache_bytes; /* 0: none */
     unsigned deadline_s, workers, max_waiting, drain_s, max_open, max_ranges;
     unsigned max_connections, revalidate_ms;
-    unsigned sidecars; /* 1: indexes beside sources are looked for */
+    unsigned sidecars;   /* 1: indexes beside sources are looked for */
     bool has_revalidate; /* it was given: revalidate_ms 0 is "every time" */
     bool is_check;       /* --check-config */
     enum log_level log_level;
