@@ -257,6 +257,13 @@ static void json_job(void *cookie)
     } else {
         st = images_open_described(r->server->images, &r->reference, &io.io,
                                    &r->image, &r->choices, &r->err);
+        if (st == PLT_OK) {
+            r->has_entered =
+                image_enter(r->image, r->server->config->max_waiting);
+            if (!r->has_entered)
+                st =
+                    plt_fail(&r->err, PLT_BUSY, "too many wait for this image");
+        }
         if (st == PLT_OK)
             st = describe(r, &io.io);
     }

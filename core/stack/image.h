@@ -283,6 +283,7 @@ PLT_MUST_USE MAY_WAIT enum plt_status image_pump(struct image *image,
 enum {
     IMAGE_CHECKSUM_TEXT = 129, /* hexadecimal, with its NUL */
     IMAGE_CHECKSUMS = 8,
+    IMAGE_CHECKSUM_WAITERS = 32, /* they hold threads */
     IMAGE_BLOCK_MIN = 1 << 20,
     IMAGE_BLOCK_MAX = 16 << 20
 };
@@ -294,7 +295,8 @@ typedef void image_progress_fn(void *cookie, uint64_t done, uint64_t all);
  * digest of the digests of blocks of this size (IMAGE_BLOCK_MIN to _MAX, a
  * multiple of 4096, the last one shorter).  Known ones are kept by ETag; who
  * asks for one that is being made waits for it, without progress.  Of all
- * images at most IMAGE_CHECKSUMS are made at a time, beyond it PLT_BUSY.
+ * images at most IMAGE_CHECKSUMS are made at a time and IMAGE_CHECKSUM_WAITERS
+ * wait, beyond it PLT_BUSY.
  * progress: on the caller's thread; or NULL.  wait_ms: of each read. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 image_checksum(struct image *image, struct plt_io *io, const char *algorithm,

@@ -26,6 +26,7 @@ struct checksums {
     struct known v[KEPT];
     size_t next;                     /* the oldest is overwritten */
     char made[IMAGE_CHECKSUMS][KEY]; /* being made just now; "": free */
+    unsigned n_waiting;              /* for one of them */
 };
 
 struct checksums *checksums_new(void)
@@ -104,10 +105,16 @@ static enum plt_status enter(struct checksums *c, const struct plt_io *io,
     lock_take(&c->lock);
     while (!(is_known = find_locked(c, key, out)) &&
            is_made_locked(c, key, place) && st == PLT_OK) {
-        if (io->cancelled(io))
+        if (io->cancelled(io)) {
             st = plt_fail(err, PLT_CANCELLED, "a checksum");
-        else
+        } else if (c->n_waiting == IMAGE_CHECKSUM_WAITERS) {
+            st = plt_fail(err, PLT_BUSY, "%d wait for checksums",
+                          IMAGE_CHECKSUM_WAITERS);
+        } else {
+            c->n_waiting++;
             (void)cond_wait(&c->ended, &c->lock, clock_after_ms(POLL_MS));
+            c->n_waiting--;
+        }
     }
     if (st == PLT_OK && !is_known && !*place)
         st = plt_fail(err, PLT_BUSY, "%d checksums are being made",
