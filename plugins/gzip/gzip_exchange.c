@@ -252,18 +252,6 @@ enum plt_status gzip_index_get_as(void *image, struct plt_io *io,
     return st;
 }
 
-static bool write_all(int fd, const uint8_t *p, size_t n)
-{
-    while (n) {
-        const ssize_t did = write(fd, p, n);
-        if (did <= 0)
-            return false;
-        p += did;
-        n -= (size_t)did;
-    }
-    return true;
-}
-
 void gzip_exchange_keep(struct gzip_image *gz)
 {
     gz->is_kept = gz->state_fd >= 0 && ftruncate(gz->state_fd, 0) == 0 &&
@@ -379,8 +367,8 @@ enum plt_status gzip_exchange_load(struct gzip_image *gz, struct plt_io *io,
     enum plt_status st = name_stream(gz, io, theirs->child_id, err);
     const int fd =
         st == PLT_OK ? memfd_create("platter-index", MFD_CLOEXEC) : -1;
-    if (st == PLT_OK &&
-        (fd < 0 || !write_all(fd, data, len) || lseek(fd, 0, SEEK_SET) != 0))
+    if (st == PLT_OK && (fd < 0 || !gzip_write_all(fd, data, len) ||
+                         lseek(fd, 0, SEEK_SET) != 0))
         st = plt_fail(err, PLT_NOMEM, "an index");
     const bool is_ours =
         st == PLT_OK && gzip_file_is_of(fd, theirs->child_id, gz->child->size);

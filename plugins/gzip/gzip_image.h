@@ -151,6 +151,8 @@ bool gzip_window_unpack(const struct gzip_point *point,
                         uint8_t window[GZIP_WINDOW]);
 
 /* gzip_points_file.c: the stored form.  fd is the caller's. */
+/* All of it where fd stands; false: not all could be written. */
+bool gzip_write_all(int fd, const uint8_t *p, size_t n);
 /* Read what is usable of the file into gz, cut off what is not, leave fd at the
  * end.  Starts the file anew when it is another source's.  *is_whole: the end
  * of the stream is known, and gz->out is it.  False: the file cannot be used.

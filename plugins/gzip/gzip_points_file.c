@@ -45,7 +45,7 @@ enum {
     MAX_SUMS = 1024 /* in a record */
 };
 
-static bool write_all(int fd, const uint8_t *p, size_t n)
+bool gzip_write_all(int fd, const uint8_t *p, size_t n)
 {
     while (n) {
         const ssize_t did = write(fd, p, n);
@@ -70,7 +70,7 @@ static bool write_record(int fd, uint32_t type, const uint8_t *fixed, size_t n,
         memcpy(rec + 8 + n, tail, n_tail);
     plt_put_le32(rec + 8 + n + n_tail,
                  libdeflate_crc32(0, rec, 8 + n + n_tail));
-    const bool is_good = write_all(fd, rec, 12 + n + n_tail);
+    const bool is_good = gzip_write_all(fd, rec, 12 + n + n_tail);
     free(rec);
     return is_good;
 }
@@ -153,7 +153,7 @@ bool gzip_file_start(int fd, const uint8_t id[32], uint64_t child_size)
     uint8_t head[HEADER];
 
     make_header(id, child_size, head);
-    return write_all(fd, head, HEADER);
+    return gzip_write_all(fd, head, HEADER);
 }
 
 bool gzip_file_restart(int fd, const struct gzip_image *gz)
@@ -296,7 +296,7 @@ bool gzip_file_load(struct gzip_image *gz, int fd, uint64_t child_size,
         memcmp(head, want, HEADER) != 0) {
         free(rec);
         return ftruncate(fd, 0) == 0 && lseek(fd, 0, SEEK_SET) == 0 &&
-               write_all(fd, want, HEADER);
+               gzip_write_all(fd, want, HEADER);
     }
     while (!*is_whole && pread(fd, fixed, 8, good) == 8) {
         const uint32_t type = plt_le32(fixed), len = plt_le32(fixed + 4);

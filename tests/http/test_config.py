@@ -523,7 +523,7 @@ def _():
     sh(" || ".join(
         f"qemu-img create -q --object secret,id=k,file={keys}/luks -f qcow2 -o "
         f"encrypt.format=luks,encrypt.key-secret=k,encrypt.iter-time={ms} "
-        f"{folder}/luks.qcow2 1M" for ms in (50, 500)))
+        f"{folder}/luks.qcow2 1M" for ms in (50, 500, 500, 1000, 2000)))
     path = write('{"secrets": {"k": {"credential": "luks"}}, '
                  '"origins": {"lab": {"path": "@FOLDER@"}}}', "luks.json")
     os.environ["CREDENTIALS_DIRECTORY"] = keys
