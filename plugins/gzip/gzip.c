@@ -233,7 +233,7 @@ static enum plt_status await_front_locked(struct gzip_image *gz,
     return st;
 }
 
-/* One piece: at most to the end of its block.  *did is how much. */
+/* One piece: a block's, or what one decoding brings.  *did is how much. */
 static enum plt_status read_piece(struct gzip_image *gz, struct plt_io *io,
                                   uint8_t *buf, uint64_t off, size_t len,
                                   bool is_forward, size_t *did,
@@ -257,19 +257,17 @@ static enum plt_status read_piece(struct gzip_image *gz, struct plt_io *io,
     const bool is_whole = b <= known || is_done;
     if (b > known)
         b = known;
-    if (len > b - off)
-        len = (size_t)(b - off);
-    *did = len;
+    *did = len < b - off ? len : (size_t)(b - off);
     if (is_whole &&
         gz->host->block_claim(gz->host, a / GZIP_BLOCK, (size_t)(b - a), true,
                               &block) == PLT_CLAIM_HIT) {
-        memcpy(buf, block->data + (off - a), len);
+        memcpy(buf, block->data + (off - a), *did);
         gz->host->block_release(gz->host, block);
         return PLT_OK;
     }
     if (is_nowait)
         return PLT_AGAIN;
-    return gzip_span_read(gz, io, buf, off, len, is_forward, err);
+    return gzip_span_read(gz, io, buf, off, len, is_forward, did, err);
 }
 
 static enum plt_status gzip_read(void *image, struct plt_io *io,

@@ -243,78 +243,87 @@ static void cache_block(struct front *f, struct plt_io *io, uint64_t off,
         host->block_release(host, block);
 }
 
-/* The block is full, or the stream has ended: give it to the readers. */
-static bool publish(struct front *f, const struct part *p, struct plt_io *io)
+/* In one step with the length, so that nobody sees a last block of unknown
+ * size. */
+static void end_locked(struct gzip_image *gz, const struct part *p)
+{
+    gz->has_garbage = gz->has_garbage || p->has_garbage;
+    gz->state = FRONT_DONE;
+}
+
+/* Its block is whole, or the stream has ended: give it to the readers. */
+static bool publish(struct front *f, const struct part *p, size_t at,
+                    size_t len, bool is_last, struct plt_io *io)
 {
     struct gzip_image *const gz = f->gz;
-    const uint8_t *const data = f->slots[p->slot];
-    bool has_data = false, is_good = true;
-    bool zero[GZIP_BLOCK / ZERO_UNIT] = {false};
+    const uint8_t *const data = f->slots[p->slot] + at;
+    const uint64_t off = p->slot_off + at;
+    const bool is_headless = at < p->head;
+    const bool is_zero =
+        !is_headless && len == GZIP_BLOCK && all_zero(data, len);
+    bool is_good = true;
 
-    for (size_t at = 0; at < p->to; at += ZERO_UNIT) {
-        zero[at / ZERO_UNIT] = !p->is_headless && p->to - at >= ZERO_UNIT &&
-                               all_zero(data + at, ZERO_UNIT);
-        has_data = has_data || !zero[at / ZERO_UNIT];
-    }
     pthread_mutex_lock(&gz->lock);
-    const bool is_wanted = p->block_off < gz->want + LEAD;
-    const bool is_new = p->block_off + p->to > gz->out;
+    const bool is_wanted = off < gz->want + LEAD;
+    const bool is_new = off + len > gz->out;
     pthread_mutex_unlock(&gz->lock);
-    if (has_data && !p->is_headless && is_wanted && is_new && p->to)
-        cache_block(f, io, p->block_off, data, p->to);
+    if (!is_zero && !is_headless && is_wanted && is_new)
+        cache_block(f, io, off, data, len);
     pthread_mutex_lock(&gz->lock);
-    for (size_t i = 0; is_new && i < sizeof(zero) / sizeof(zero[0]); i++) {
-        if (zero[i]) /* a run that finds no room is just data */
-            (void)gzip_runs_add(gz, p->block_off + i * ZERO_UNIT, ZERO_UNIT);
-    }
-    if (is_new && gz->n_crcs == p->block_off / GZIP_BLOCK)
+    if (is_new && is_zero) /* a run that finds no room is just data */
+        (void)gzip_runs_add(gz, off, len);
+    if (is_new && gz->n_crcs == off / GZIP_BLOCK)
         is_good = gzip_crcs_add(gz, f->finish.block_crc);
     if (is_new && is_good)
-        gz->out = p->block_off + p->to;
+        gz->out = off + len;
     f->finish.block_crc = 0;
-    if (p->is_end && is_good) {
-        /* With the length, so that nobody sees a last block of unknown size. */
-        gz->has_garbage = gz->has_garbage || p->has_garbage;
-        gz->state = FRONT_DONE;
-    }
+    if (is_last && is_good)
+        end_locked(gz, p);
     pthread_cond_broadcast(&gz->moved);
     pthread_mutex_unlock(&gz->lock);
-    if (!is_good)
-        return plt_fail(&f->finish_err, PLT_NOMEM, "checksums") == PLT_OK;
+    return is_good ||
+           plt_fail(&f->finish_err, PLT_NOMEM, "checksums") == PLT_OK;
+}
+
+/* [at, to) of the slot.  The bytes are read once: two sums are made of one. */
+static bool account(struct front *f, const struct part *p, size_t at, size_t to,
+                    struct plt_io *io)
+{
+    struct finish *const n = &f->finish;
+    bool is_good = true;
+
+    while (at < to && is_good) {
+        const size_t block = at - at % GZIP_BLOCK;
+        const size_t end = block + GZIP_BLOCK < to ? block + GZIP_BLOCK : to;
+        const size_t len = end - at;
+        const uint32_t crc = libdeflate_crc32(0, f->slots[p->slot] + at, len);
+        n->member_crc =
+            (uint32_t)crc32_combine(n->member_crc, crc, (z_off_t)len);
+        n->block_crc = at == block ? crc
+                                   : (uint32_t)crc32_combine(n->block_crc, crc,
+                                                             (z_off_t)len);
+        n->member_len += (uint32_t)len;
+        at = end;
+        if (end == block + GZIP_BLOCK)
+            is_good = publish(f, p, block, GZIP_BLOCK, false, io);
+    }
     return is_good;
 }
 
-/* The bytes are read once: two sums are made of one. */
-static void account(struct finish *n, const uint8_t *data, size_t len)
-{
-    const uint32_t crc = libdeflate_crc32(0, data, len);
-
-    if (!len)
-        return;
-    n->member_crc = (uint32_t)crc32_combine(n->member_crc, crc, (z_off_t)len);
-    n->block_crc = (uint32_t)crc32_combine(n->block_crc, crc, (z_off_t)len);
-    n->member_len += (uint32_t)len;
-}
-
-/* False: finish_err says what is wrong with the stream. */
-static bool finish_part(struct front *f, const struct part *p,
-                        struct plt_io *io)
+/* Behind everything. */
+static bool finish_stream(struct front *f, const struct part *p,
+                          struct plt_io *io)
 {
     struct gzip_image *const gz = f->gz;
-    const uint8_t *const data = f->slots[p->slot];
-    size_t at = p->from;
+    const size_t rest = p->to % GZIP_BLOCK;
 
-    for (size_t i = 0; i < p->n_marks; i++) {
-        const struct mark *const m = &p->marks[i];
-        account(&f->finish, data + at, m->at - at);
-        at = m->at;
-        if (!take_mark(f, m, p->block_off + at))
-            return false;
-    }
-    account(&f->finish, data + at, p->to - at);
-    if ((p->is_full || p->is_end) && !publish(f, p, io))
+    if (rest && !publish(f, p, p->to - rest, rest, true, io))
         return false;
-    if (p->is_end && gz->is_kept) {
+    pthread_mutex_lock(&gz->lock);
+    end_locked(gz, p); /* it may have ended with a whole block, or none */
+    pthread_cond_broadcast(&gz->moved);
+    pthread_mutex_unlock(&gz->lock);
+    if (gz->is_kept) {
         write_runs(f, gz->out);
         write_sums(f, gz->n_crcs);
         gz->is_kept =
@@ -322,6 +331,24 @@ static bool finish_part(struct front *f, const struct part *p,
                                          gz->has_garbage, false);
     }
     return true;
+}
+
+/* False: finish_err says what is wrong with the stream. */
+static bool finish_part(struct front *f, const struct part *p,
+                        struct plt_io *io)
+{
+    size_t at = p->from;
+
+    for (size_t i = 0; i < p->n_marks; i++) {
+        const struct mark *const m = &p->marks[i];
+        if (!account(f, p, at, m->at, io))
+            return false;
+        at = m->at;
+        if (!take_mark(f, m, p->slot_off + at))
+            return false;
+    }
+    return account(f, p, at, p->to, io) &&
+           (!p->is_end || finish_stream(f, p, io));
 }
 
 void gzip_finish_run(void *cookie, struct plt_io *io)

@@ -29,7 +29,8 @@ enum {
     IN_CAP = 256 * 1024,
     CARRY = 1024, /* consumed input that stays at hand: ISA-L's read-ahead, and
                      the part of a header that it keeps */
-    SLICE = 4096,
+    SLICE = 4096, /* searched for a header at a time, and then ... */
+    NARROWER = 8, /* ... in so many parts, and each part of it, down to ... */
     STEP = 4,
     LEAD = 32 << 20,  /* how far ahead of its readers the front keeps what it
                          decodes, and waits for them while they are active */
@@ -65,7 +66,7 @@ struct decoder {
 
 static uint64_t out_now(const struct decoder *f)
 {
-    return f->part.block_off + f->fill;
+    return f->part.slot_off + f->fill;
 }
 
 /* ---- Input ---- */
@@ -152,7 +153,7 @@ static bool drain(struct decoder *f)
 }
 
 /* A free slot, from `fill` on. */
-static void take_slot(struct decoder *f, uint64_t block_off, size_t fill)
+static void take_slot(struct decoder *f, uint64_t slot_off, size_t fill)
 {
     struct front *const q = &f->front;
     unsigned i = 0;
@@ -168,19 +169,17 @@ static void take_slot(struct decoder *f, uint64_t block_off, size_t fill)
     pthread_mutex_unlock(&q->lock);
     f->out = q->slots[i];
     f->fill = fill;
-    f->part = (struct part){.slot = i,
-                            .block_off = block_off,
-                            .from = fill,
-                            .is_headless = fill > 0};
+    f->part = (struct part){
+        .slot = i, .slot_off = slot_off, .from = fill, .head = fill};
 }
 
 /* The slot is full. */
 static bool next_slot(struct decoder *f)
 {
-    memcpy(f->before, f->out + GZIP_BLOCK - GZIP_WINDOW, GZIP_WINDOW);
+    memcpy(f->before, f->out + FRONT_SLOT - GZIP_WINDOW, GZIP_WINDOW);
     f->part.is_full = true;
     const bool is_good = push(f);
-    take_slot(f, f->part.block_off + GZIP_BLOCK, 0);
+    take_slot(f, f->part.slot_off + FRONT_SLOT, 0);
     return is_good;
 }
 
@@ -214,10 +213,10 @@ static struct trial *take_trial(struct front *q)
 static bool is_due(const struct decoder *f)
 {
     const uint64_t out = out_now(f) - f->last_out;
-    return !f->trial &&
-           ((out >= POINT_FIRST && f->last_out == 0) ||
-            (out >= POINT_OUT && f->base + f->pos - f->last_in >= POINT_IN) ||
-            out >= POINT_OUT_MAX);
+    const uint64_t in = f->base + f->pos - f->last_in;
+    return !f->trial && ((out >= POINT_FIRST && f->last_out == 0) ||
+                         (out >= POINT_OUT && in >= POINT_IN) ||
+                         in >= POINT_IN_MOST || out >= POINT_OUT_MAX);
 }
 
 /* A block begins at in_bits, with the output where it is. */
@@ -278,7 +277,7 @@ static bool took(struct decoder *f, size_t n_in, size_t n)
 static bool call(struct decoder *f, size_t n_in, size_t *took_in, size_t *got)
 {
     struct inflate_state *const s = &f->state;
-    const size_t room = GZIP_BLOCK - f->fill;
+    const size_t room = FRONT_SLOT - f->fill;
 
     s->next_in = f->in + f->pos;
     s->avail_in = (uint32_t)n_in;
@@ -299,13 +298,50 @@ static bool at_header(const struct decoder *f)
            s->tmp_out_valid == s->tmp_out_processed && s->tmp_in_size > 0;
 }
 
-static bool has_new_header(const struct decoder *f)
+/* Has a block begun in the n bytes of input since remember()? */
+static bool has_new_header(const struct decoder *f, size_t n)
 {
     const struct inflate_state *const a = &f->snapshot, *const b = &f->state;
-    return a->block_state == ISAL_BLOCK_TYPE0 ||
-           b->block_state == ISAL_BLOCK_TYPE0 ||
+
+    if (a->block_state == ISAL_BLOCK_TYPE0)
+        return a->type0_block_len <= (int32_t)n; /* or it goes on */
+    return b->block_state == ISAL_BLOCK_TYPE0 ||
            memcmp(&a->lit_huff_code, &b->lit_huff_code,
                   sizeof(a->lit_huff_code)) != 0;
+}
+
+static bool is_given_out(const struct inflate_state *s)
+{
+    return s->tmp_out_valid == s->tmp_out_processed;
+}
+
+/* The state, to go back to with pos and fill as they are.  What ISA-L has for a
+ * history need not be copied: it is the output. */
+static void remember(struct decoder *f)
+{
+    const struct inflate_state *const s = &f->state;
+
+    memcpy(&f->snapshot, s, offsetof(struct inflate_state, tmp_out_buffer));
+    if (!is_given_out(s))
+        memcpy(f->snapshot.tmp_out_buffer, s->tmp_out_buffer,
+               (size_t)s->tmp_out_valid);
+}
+
+static void go_back(struct decoder *f)
+{
+    struct inflate_state *const s = &f->state;
+    const size_t here = f->fill < GZIP_WINDOW ? f->fill : GZIP_WINDOW;
+
+    memcpy(s, &f->snapshot, offsetof(struct inflate_state, tmp_out_buffer));
+    if (!is_given_out(s)) {
+        memcpy(s->tmp_out_buffer, f->snapshot.tmp_out_buffer,
+               (size_t)s->tmp_out_valid);
+        return;
+    }
+    memcpy(s->tmp_out_buffer, f->before + here, GZIP_WINDOW - here);
+    memcpy(s->tmp_out_buffer + GZIP_WINDOW - here, f->out + f->fill - here,
+           here);
+    s->tmp_out_valid = s->tmp_out_processed = GZIP_WINDOW;
 }
 
 static bool no_deflate(struct decoder *f)
@@ -314,18 +350,27 @@ static bool no_deflate(struct decoder *f)
                        "not deflate data") == PLT_OK;
 }
 
-/* Decode the slice again from the snapshot, looking for a header. */
+/* A header is in the slice: decode it again up to that, in ever smaller steps.
+ * Each call costs ISA-L a copy of its history. */
 static bool decode_finely(struct decoder *f, size_t slice)
 {
-    const size_t end = f->pos + slice;
+    size_t end = f->pos + slice, step = SLICE / NARROWER;
     size_t n_in, got;
 
-    f->state = f->snapshot;
-    while (f->pos < end && f->fill < GZIP_BLOCK &&
+    go_back(f);
+    while (f->pos < end && f->fill < FRONT_SLOT &&
            f->state.block_state != ISAL_BLOCK_FINISH) {
-        const size_t left = end - f->pos;
-        if (!call(f, left < STEP ? left : STEP, &n_in, &got))
+        const size_t left = end - f->pos, n = left < step ? left : step;
+        if (step > STEP)
+            remember(f);
+        if (!call(f, n, &n_in, &got))
             return no_deflate(f);
+        if (step > STEP && has_new_header(f, n)) {
+            go_back(f);
+            end = f->pos + n;
+            step = step / NARROWER > STEP ? step / NARROWER : STEP;
+            continue;
+        }
         if (!took(f, n_in, got))
             return false;
         if (f->spare && is_due(f) && at_header(f)) {
@@ -358,14 +403,10 @@ static bool decode_some(struct decoder *f)
     }
     bool is_good;
     if (is_searching && avail) {
-        const struct inflate_state *const s = &f->state;
-        size_t slice = avail < SLICE ? avail : SLICE;
-        /* Inside a long stored block there is nothing to find. */
-        const bool is_stored = s->block_state == ISAL_BLOCK_TYPE0 &&
-                               s->type0_block_len > (int32_t)slice;
-        f->snapshot = f->state;
+        const size_t slice = avail < SLICE ? avail : SLICE;
+        remember(f);
         is_good = call(f, slice, &n_in, &got);
-        if (is_good && !is_stored && has_new_header(f))
+        if (is_good && has_new_header(f, slice))
             return decode_finely(f, slice);
     } else {
         is_good = call(f, avail, &n_in, &got);
@@ -375,7 +416,7 @@ static bool decode_some(struct decoder *f)
     if (!took(f, n_in, got))
         return false;
     if (!n_in && !got && f->state.block_state != ISAL_BLOCK_FINISH &&
-        f->fill < GZIP_BLOCK && f->is_eof)
+        f->fill < FRONT_SLOT && f->is_eof)
         return plt_fail_at(&f->err, PLT_CORRUPT, f->base + f->end,
                            "the stream ends inside a member") == PLT_OK;
     return true;
@@ -395,7 +436,7 @@ void gzip_pace(struct gzip_image *gz, uint64_t out)
 static bool is_ahead_locked(const struct decoder *f)
 {
     const struct gzip_image *const gz = f->front.gz;
-    return f->part.block_off > gz->want + LEAD &&
+    return f->part.slot_off > gz->want + LEAD &&
            gzip_now_ns() - gz->want_ns < IDLE_MS * UINT64_C(1000000);
 }
 
@@ -404,7 +445,7 @@ static bool is_crowded_locked(struct decoder *f)
 {
     const struct gzip_image *const gz = f->front.gz;
 
-    if (f->has_place || f->part.block_off <= gz->want + RUN_ON)
+    if (f->has_place || f->part.slot_off <= gz->want + RUN_ON)
         return false;
     f->has_place = gzip_crowd_enter(gz->crowd);
     return !f->has_place;
@@ -439,7 +480,7 @@ static bool run_body(struct decoder *f)
             return plt_fail(&f->err, PLT_CANCELLED, "closed") == PLT_OK;
         if (!decode_some(f))
             return false;
-        if (f->fill == GZIP_BLOCK) {
+        if (f->fill == FRONT_SLOT) {
             if (!next_slot(f) || !pace(f))
                 return false;
         }
@@ -533,7 +574,7 @@ static bool start(struct decoder *f, bool *is_inside)
     f->last_out = p.out;
     f->last_in = f->base;
     gzip_finish_start(&f->front, &p);
-    take_slot(f, p.out / GZIP_BLOCK * GZIP_BLOCK, (size_t)(p.out % GZIP_BLOCK));
+    take_slot(f, p.out / FRONT_SLOT * FRONT_SLOT, (size_t)(p.out % FRONT_SLOT));
     memset(f->before, 0, GZIP_WINDOW);
     *is_inside = !(p.flags & GZIP_AT_MEMBER);
     if (gz->child->stream_open(gz->child, f->io, f->base, &f->stream,

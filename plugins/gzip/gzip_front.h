@@ -20,7 +20,8 @@
 #include "gzip_image.h"
 
 enum {
-    FRONT_SLOTS = 4, /* a mebibyte: it stays in a core's cache */
+    FRONT_SLOT = 256 * 1024, /* whole blocks; larger, and it leaves the ... */
+    FRONT_SLOTS = 4,         /* ... core's cache, smaller wakes more often */
     FRONT_PARTS = 8,
     FRONT_MARKS = 32,    /* of a part */
     FRONT_TRIALS = 2,    /* points found and not yet tried */
@@ -54,11 +55,12 @@ struct mark {
 
 struct part {
     unsigned slot;
-    uint64_t block_off; /* of the slot's first byte */
+    uint64_t slot_off; /* of the slot's first byte */
     size_t from, to;
-    bool is_headless; /* decoding began inside the block */
-    bool is_full;     /* the slot is the finisher's now */
-    bool is_end;      /* of the stream */
+    size_t head;  /* decoding began here in the slot: what is before it
+                     in its block is not there */
+    bool is_full; /* the slot is the finisher's now */
+    bool is_end;  /* of the stream */
     bool has_garbage;
     size_t n_marks;
     struct mark marks[FRONT_MARKS];
@@ -87,7 +89,7 @@ struct front {
     bool has_failed; /* the finisher has found a fault: finish_err */
     struct plt_error finish_err;
 
-    uint8_t slots[FRONT_SLOTS][GZIP_BLOCK];
+    uint8_t slots[FRONT_SLOTS][FRONT_SLOT];
     struct trial trials[FRONT_TRIALS];
     struct finish finish;
 };

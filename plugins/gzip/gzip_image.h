@@ -23,16 +23,18 @@
 #include <platter/driver.h>
 
 enum {
-    GZIP_BLOCK = 256 * 1024, /* unit of the cache */
-    GZIP_WINDOW = 32768,     /* RFC 1951: the farthest distance */
-    ZERO_UNIT = 64 * 1024,   /* zero runs are whole units of this */
-    POINT_OUT = 1 << 20,     /* a point each MiB decoded ... */
-    POINT_IN = 64 * 1024,    /* ... and 64 KiB compressed ... */
-    POINT_FIRST = 256 << 10, /* ... the first one early: whoever opens the
-                                stream again looks at its beginning */
-    POINT_OUT_MAX = 4 << 20, /* ... but at the latest after 4 MiB decoded */
-    MAX_SPAN = 64 << 20,     /* a span beyond it is not decoded at random */
-    MAX_BUSY = 32            /* spans being decoded at a time */
+    GZIP_BLOCK = 64 * 1024,    /* unit of the cache, and of a CRC-32 */
+    GZIP_WINDOW = 32768,       /* RFC 1951: the farthest distance */
+    ZERO_UNIT = 64 * 1024,     /* zero runs are whole units of this */
+    POINT_OUT = 896 << 10,     /* a point each 896 KiB decoded ... */
+    POINT_IN = 64 * 1024,      /* ... and 64 KiB compressed ... */
+    POINT_IN_MOST = 320 << 10, /* ... or after so much compressed, which is what
+                                  a remote reader waits for */
+    POINT_FIRST = 256 << 10,   /* ... the first one early: whoever opens the
+                                  stream again looks at its beginning */
+    POINT_OUT_MAX = 4 << 20,   /* ... but at the latest after 4 MiB decoded */
+    MAX_SPAN = 64 << 20,       /* a span beyond it is not decoded at random */
+    MAX_BUSY = 32              /* spans being decoded at a time */
 };
 
 enum gzip_point_flag {
@@ -184,10 +186,12 @@ bool gzip_is_final(enum plt_status st);
 void gzip_front_run(void *image, struct plt_io *io);
 
 /* gzip_span.c: fill buf[0..len) with decoded bytes from off, all of them behind
- * the front and inside one block.  is_forward: the reader goes on behind it. */
+ * the front: *did of them, one block's or more.  is_forward: the reader goes on
+ * behind it. */
 enum plt_status gzip_span_read(struct gzip_image *gz, struct plt_io *io,
                                void *buf, uint64_t off, size_t len,
-                               bool is_forward, struct plt_error *err);
+                               bool is_forward, size_t *did,
+                               struct plt_error *err);
 
 /* gzip_exchange.c: struct plt_driver's index_get, index_put and index_get_as.
  */

@@ -34,7 +34,7 @@
 #include "gzip_image.h"
 
 enum {
-    VERSION = 2,
+    VERSION = 3,
     HEADER = 60,
     MAX_PAYLOAD = 40 + GZIP_WINDOW + 1024, /* a window packs to no more */
     REC_POINT = 1,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Decoding again what lies behind the front: from the nearest point to the end
- * of the block that is asked for, or, when the reader goes on, of the last
+ * of the blocks that are asked for, or, when the reader goes on, of the last
  * block that begins before the next point.  Each block goes straight into the
  * cache's memory, and nothing of it is given out before its CRC-32 is what the
  * front took of the same bytes. */
@@ -59,11 +59,24 @@ static void bound_input(const struct gzip_image *gz, uint64_t out,
         *likely = *most;
 }
 
-/* Lock held. */
-static enum plt_status plan_locked(struct gzip_image *gz, uint64_t a,
-                                   bool is_forward, struct range *r,
-                                   struct plt_error *err)
+/* What the reader wants of it. */
+struct wanted {
+    uint8_t *buf;
+    uint64_t off;
+    size_t len;
+};
+
+static uint64_t block_end(uint64_t off)
 {
+    return (off + GZIP_BLOCK - 1) / GZIP_BLOCK * GZIP_BLOCK;
+}
+
+/* Lock held. */
+static enum plt_status plan_locked(struct gzip_image *gz,
+                                   const struct wanted *w, bool is_forward,
+                                   struct range *r, struct plt_error *err)
+{
+    const uint64_t a = w->off / GZIP_BLOCK * GZIP_BLOCK;
     const size_t i = gzip_points_find(gz, a);
 
     if (!gz->n_points)
@@ -72,12 +85,15 @@ static enum plt_status plan_locked(struct gzip_image *gz, uint64_t a,
     r->start = *p;
     r->first =
         is_forward ? (p->out + GZIP_BLOCK - 1) / GZIP_BLOCK * GZIP_BLOCK : a;
-    r->end = a + GZIP_BLOCK;
-    if (is_forward && i + 1 < gz->n_points &&
-        gz->points[i + 1].out - p->out <= POINT_OUT_MAX &&
-        gz->points[i + 1].out > r->end)
-        r->end =
-            (gz->points[i + 1].out + GZIP_BLOCK - 1) / GZIP_BLOCK * GZIP_BLOCK;
+    /* Up to the next point, where another decoding begins; who does not go on
+     * wants no more than he asks for. */
+    r->end = is_forward ? PLT_SIZE_MAX : block_end(w->off + w->len);
+    if (i + 1 < gz->n_points && gz->points[i + 1].out < r->end)
+        r->end = block_end(gz->points[i + 1].out);
+    if (r->end > p->out + POINT_OUT_MAX && r->end > block_end(w->off + w->len))
+        r->end = block_end(w->off + w->len);
+    if (r->end < a + GZIP_BLOCK)
+        r->end = a + GZIP_BLOCK;
     if (r->end > gz->out)
         r->end = gz->state == FRONT_DONE ? gz->out
                                          : gz->out / GZIP_BLOCK * GZIP_BLOCK;
@@ -197,12 +213,16 @@ static enum plt_status mistrust(struct gzip_image *gz, uint64_t at,
                        "decoded data is not what it was before");
 }
 
-/* What the reader wants of it. */
-struct wanted {
-    uint8_t *buf;
-    uint64_t off;
-    size_t len;
-};
+static void give(const struct wanted *w, uint64_t a, const uint8_t *data,
+                 size_t len)
+{
+    const uint64_t from = w->off > a ? w->off : a;
+    const uint64_t end = w->off + w->len, to = end < a + len ? end : a + len;
+
+    if (from < to)
+        memcpy(w->buf + (from - w->off), data + (from - a),
+               (size_t)(to - from));
+}
 
 /* One block, into the cache where it takes it. */
 static enum outcome decode_block(struct gzip_image *gz, struct decoding *d,
@@ -225,8 +245,8 @@ static enum outcome decode_block(struct gzip_image *gz, struct decoding *d,
     enum outcome o = decode(d, out, len, is_first);
     if (o == DECODED && libdeflate_crc32(0, out, len) != crc)
         o = BAD;
-    if (o == DECODED && w->off >= a && w->off < a + len)
-        memcpy(w->buf, out + (w->off - a), w->len);
+    if (o == DECODED)
+        give(w, a, out, len);
     if (is_mine && o == DECODED) {
         host->block_commit(host, block);
         host->block_release(host, block);
@@ -308,14 +328,16 @@ static bool is_busy_locked(const struct gzip_image *gz, size_t point)
 }
 
 static bool from_cache(struct gzip_image *gz, const struct wanted *w,
-                       uint64_t a, size_t block_len)
+                       uint64_t a, size_t block_len, size_t *did)
 {
     struct plt_block *b;
+    const uint64_t left = a + block_len - w->off;
 
     if (gz->host->block_claim(gz->host, a / GZIP_BLOCK, block_len, true, &b) !=
         PLT_CLAIM_HIT)
         return false;
-    memcpy(w->buf, b->data + (w->off - a), w->len);
+    give(w, a, b->data, block_len);
+    *did = left < w->len ? (size_t)left : w->len;
     gz->host->block_release(gz->host, b);
     return true;
 }
@@ -342,7 +364,8 @@ static enum plt_status await_turn_locked(struct gzip_image *gz,
 
 enum plt_status gzip_span_read(struct gzip_image *gz, struct plt_io *io,
                                void *buf, uint64_t off, size_t len,
-                               bool is_forward, struct plt_error *err)
+                               bool is_forward, size_t *did,
+                               struct plt_error *err)
 {
     const uint64_t a = off / GZIP_BLOCK * GZIP_BLOCK;
     const struct wanted w = {buf, off, len};
@@ -355,14 +378,16 @@ enum plt_status gzip_span_read(struct gzip_image *gz, struct plt_io *io,
     const uint64_t block_len =
         gz->out - a < GZIP_BLOCK ? gz->out - a : GZIP_BLOCK;
     if (st == PLT_OK)
-        st = plan_locked(gz, a, is_forward, &r, err);
+        st = plan_locked(gz, &w, is_forward, &r, err);
     if (st == PLT_OK)
         gz->busy[gz->n_busy++] = first;
     pthread_mutex_unlock(&gz->lock);
     if (st != PLT_OK)
         return st;
-    if (!has_waited || !from_cache(gz, &w, a, (size_t)block_len))
+    if (!has_waited || !from_cache(gz, &w, a, (size_t)block_len, did)) {
         st = decode_range(gz, io, &r, &w, err);
+        *did = r.end - off < len ? (size_t)(r.end - off) : len;
+    }
     union {
         const uint32_t *crcs;
         void *memory;
