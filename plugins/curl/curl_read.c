@@ -90,6 +90,24 @@ static bool batch_init(struct batch *b, const struct curl_image *ci,
     return true;
 }
 
+/* What is there already, in memory or on the disk, which takes its time: before
+ * the order of claims is anybody's business.  True: that is all. */
+static bool claim_hits(struct batch *b, struct curl_image *ci)
+{
+    bool is_all = true;
+
+    for (size_t i = 0; i < b->n; i++) {
+        struct item *const it = &b->item[i];
+        it->claim = ci->host->block_claim(ci->host, it->number,
+                                          curl_block_len(ci, it->number), true,
+                                          &it->block);
+        if (it->claim != PLT_CLAIM_HIT)
+            it->block = NULL;
+        is_all = is_all && it->block;
+    }
+    return is_all;
+}
+
 /* Claim what the segments want.  With NOWAIT: hits, or PLT_AGAIN. */
 static enum plt_status claim_all(struct batch *b, struct curl_image *ci,
                                  bool is_nowait, struct plt_error *err)
@@ -97,12 +115,18 @@ static enum plt_status claim_all(struct batch *b, struct curl_image *ci,
     for (size_t i = 0; i < b->n; i++) {
         struct item *const it = &b->item[i];
         const size_t len = curl_block_len(ci, it->number);
+        if (it->block)
+            continue;
         it->claim = ci->host->block_claim(ci->host, it->number, len, is_nowait,
                                           &it->block);
         if (it->claim != PLT_CLAIM_FULL)
             continue;
         it->own = is_nowait ? NULL : malloc(len);
         if (!it->own) {
+            for (size_t k = i + 1; k < b->n; k++) {
+                if (b->item[k].block)
+                    ci->host->block_release(ci->host, b->item[k].block);
+            }
             b->n = i; /* the others are not claimed */
             return is_nowait ? PLT_AGAIN : plt_fail(err, PLT_NOMEM, "a block");
         }
@@ -233,8 +257,9 @@ static enum plt_status fill(struct batch *b, struct curl_image *ci,
     struct curl_want *wants = NULL;
     size_t n = 0;
 
-    if (b->n)
-        curl_run_order(ci, b->item[0].number * CURL_BLOCK);
+    if (claim_hits(b, ci))
+        return PLT_OK;
+    curl_run_order(ci, b->item[0].number * CURL_BLOCK);
     (void)pthread_mutex_lock(&ci->claim_lock);
     enum plt_status st = claim_all(b, ci, false, err);
     if (st == PLT_OK) {
