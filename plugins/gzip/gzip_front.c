@@ -32,9 +32,11 @@ enum {
     SLICE = 4096, /* searched for a header at a time, and then ... */
     NARROWER = 8, /* ... in so many parts, and each part of it, down to ... */
     STEP = 4,
-    LEAD = 32 << 20,  /* how far ahead of its readers the front keeps what it
-                         decodes, and waits for them while they are active */
-    IDLE_MS = 2000,   /* readers not seen for so long are gone */
+    BLIND = 512 << 10, /* no change of tables seen for so much output: blocks
+                          may all have the same ones */
+    LEAD = 32 << 20,   /* how far ahead of its readers the front keeps what it
+                          decodes, and waits for them while they are active */
+    IDLE_MS = 2000,    /* readers not seen for so long are gone */
     RUN_ON = 4 << 20, /* how far it goes unasked without a place in the crowd */
     PATIENCE_MS = 2000 /* after so long without one its memory is given up */
 };
@@ -57,6 +59,7 @@ struct decoder {
 
     struct inflate_state state, snapshot;
     uint64_t last_out, last_in; /* of the last point found */
+    uint64_t blind_at; /* searched for the next one in vain up to here */
     uint64_t members;
     struct trial *trial; /* being collected, or NULL */
     struct trial *spare; /* for the next one, or NULL */
@@ -230,6 +233,7 @@ static bool open_trial(struct decoder *f, uint64_t in_bits)
     f->trial = t;
     f->last_out = out_now(f);
     f->last_in = in_bits / 8;
+    f->blind_at = 0;
     t->point = (struct gzip_point){.out = f->last_out, .in_bits = in_bits};
     memcpy(t->window, f->before + here, GZIP_WINDOW - here);
     memcpy(t->window + GZIP_WINDOW - here, f->out + f->fill - here, here);
@@ -350,14 +354,13 @@ static bool no_deflate(struct decoder *f)
                        "not deflate data") == PLT_OK;
 }
 
-/* A header is in the slice: decode it again up to that, in ever smaller steps.
- * Each call costs ISA-L a copy of its history. */
-static bool decode_finely(struct decoder *f, size_t slice)
+/* Decode the slice up to a header, in ever smaller steps.  Each call costs
+ * ISA-L a copy of its history. */
+static bool decode_finely(struct decoder *f, size_t slice, size_t step)
 {
-    size_t end = f->pos + slice, step = SLICE / NARROWER;
+    size_t end = f->pos + slice;
     size_t n_in, got;
 
-    go_back(f);
     while (f->pos < end && f->fill < FRONT_SLOT &&
            f->state.block_state != ISAL_BLOCK_FINISH) {
         const size_t left = end - f->pos, n = left < step ? left : step;
@@ -379,6 +382,7 @@ static bool decode_finely(struct decoder *f, size_t slice)
                                    (uint64_t)s->read_in_length -
                                    (uint64_t)s->tmp_in_size * 8))
                 return false;
+            break;
         }
         if (!n_in && !got)
             break;
@@ -404,10 +408,19 @@ static bool decode_some(struct decoder *f)
     bool is_good;
     if (is_searching && avail) {
         const size_t slice = avail < SLICE ? avail : SLICE;
+        const uint64_t out = out_now(f);
+        if (!f->blind_at)
+            f->blind_at = out + BLIND;
+        if (out >= f->blind_at) {
+            f->blind_at = out + POINT_OUT_MAX; /* it is slow */
+            return decode_finely(f, slice, STEP);
+        }
         remember(f);
         is_good = call(f, slice, &n_in, &got);
-        if (is_good && has_new_header(f, slice))
-            return decode_finely(f, slice);
+        if (is_good && has_new_header(f, slice)) {
+            go_back(f);
+            return decode_finely(f, slice, SLICE / NARROWER);
+        }
     } else {
         is_good = call(f, avail, &n_in, &got);
     }
@@ -573,6 +586,7 @@ static bool start(struct decoder *f, bool *is_inside)
     f->trial = f->spare = NULL;
     f->last_out = p.out;
     f->last_in = f->base;
+    f->blind_at = 0;
     gzip_finish_start(&f->front, &p);
     take_slot(f, p.out / FRONT_SLOT * FRONT_SLOT, (size_t)(p.out % FRONT_SLOT));
     memset(f->before, 0, GZIP_WINDOW);

@@ -186,6 +186,9 @@ def wraps():
     assert r.getheader("Content-Range").endswith("/" + str(n + 100000))
     assert server.range("/disk/lab/big.raw.gz?layers=gzip", n - 50, 100) == \
         bytes(50) + part(tmp + "/tail", 0, 50)
+    # All blocks of it have the same codes: points are found nevertheless.
+    index = json.loads(server.get("/v1/index/lab/big.raw.gz?layers=gzip&format=json").body)
+    assert index["points"] > 400, index
 
 
 @case("qcow2 with unaligned length, zero clusters, discards, at the file's end")
