@@ -13,9 +13,13 @@
  * order: each takes its place behind the one before under the lock, and waits
  * for it.  Several threads may read for one: windows of an answer, pieces of a
  * copy.  They come nearly in order, so one that is a little early waits a
- * moment for those before it (curl_run_order).  Where that did not help, and a
- * read ends where another one began, there are no long requests of this image
- * for a while: each that is given up costs what is under way.
+ * moment for those before it (curl_run_order); where that was in vain nobody
+ * waits so for a while.  Where it did not help, and a read ends where another
+ * one began, there are no long requests of this image for a while: each that is
+ * given up costs what is under way.
+ *
+ * Who reads here and there comes near an old run's end now and then.  So what a
+ * run has read must be most of what lies between its begin and its end.
  *
  * Lock: ci->run_lock, not held while anything is waited for but the condition.
  * Who waits for its place may owe fills to the cache: whoever is before it owes
@@ -31,7 +35,9 @@ enum {
     SKIP_STEP = 16 * 1024, /* bytes read over at a time */
     PIECES_S = 10,         /* none so long after pieces were seen */
     EARLY = 4 << 20,       /* so far ahead one may be early ... */
-    EARLY_NS = 50000000,   /* ... and waits so long */
+    EARLY_NS = 50000000,   /* ... and waits so long ... */
+    VAIN_S = 10,           /* ... but not so soon after it was in vain */
+    SPARSE = 256 << 10,    /* covered, and less than half of it read: no run */
     IDLE_S = 10,           /* a long request that nobody reads is ended */
     POLL_NS = 50 * 1000 * 1000
 };
@@ -57,6 +63,12 @@ static struct curl_run *find_locked(struct curl_image *ci, uint64_t first,
             return r;
     }
     return NULL;
+}
+
+static bool is_sparse(const struct curl_run *r)
+{
+    const uint64_t covered = r->end - r->begin;
+    return covered > SPARSE && r->bytes < covered / 2;
 }
 
 /* A place for a new run; NULL: all are being read. */
@@ -133,9 +145,11 @@ struct curl_place curl_run_enter(struct curl_image *ci,
     }
     if (r) {
         r->end = p.to;
+        r->bytes += p.to - first;
+        if (is_sparse(r))
+            r->is_over = true; /* the next one begins anew */
         (void)pthread_cond_broadcast(&ci->run_moved);
         r->used_ns = now;
-        r->bytes += p.to - first;
         r->readers++;
         p.run = r;
         p.bytes = r->bytes;
@@ -162,6 +176,8 @@ static bool is_early_locked(const struct curl_image *ci, uint64_t off,
 {
     bool is_early = false;
 
+    if (ci->vain_ns && now - ci->vain_ns < VAIN_S * UINT64_C(1000000000))
+        return false;
     for (size_t i = 0; i < CURL_RUNS; i++) {
         const struct curl_run *const r = &ci->runs[i];
         if (!r->is_stream || r->is_over)
@@ -184,6 +200,8 @@ void curl_run_order(struct curl_image *ci, uint64_t off)
     (void)pthread_mutex_lock(&ci->run_lock);
     while (waited == 0 && is_early_locked(ci, off, curl_now_ns()))
         waited = pthread_cond_timedwait(&ci->run_moved, &ci->run_lock, &until);
+    if (waited)
+        ci->vain_ns = curl_now_ns();
     (void)pthread_mutex_unlock(&ci->run_lock);
 }
 

@@ -125,6 +125,36 @@ def copied():
         assert sent <= size * 1.05 + (8 << 20), (name, sent, size)
 
 
+@case("who reads here and there, a little before one who goes forward, does not wait for that")
+def scattered():
+    name, s = fresh("f.bin")
+    at, slow = [0], []
+
+    def forward():
+        c = http.client.HTTPConnection("127.0.0.1", s.port, timeout=60)
+        while at[0] < N - (8 << 20):
+            walk(c, "/raw/web/" + name, at[0], at[0] + 65536, (65536,))
+            at[0] += 65536
+            time.sleep(0.005)
+        c.close()
+
+    t = threading.Thread(target=forward)
+    t.start()
+    c = http.client.HTTPConnection("127.0.0.1", s.port, timeout=60)
+    while t.is_alive():
+        off = (at[0] >> 16 << 16) + (random.randrange(20, 60) << 16)
+        begin = time.monotonic()
+        walk(c, "/raw/web/" + name, off, off + 4096, (4096,))
+        slow.append(time.monotonic() - begin)
+        time.sleep(0.02)
+    c.close()
+    t.join()
+    s.stop()
+    late = sum(x > 0.045 for x in slow)
+    print(f"# {late} of {len(slow)} took 45 ms or more")
+    assert len(slow) > 20 and late < len(slow) / 4
+
+
 @case("a reader that stops has not cost more than four times what it read, and a megabyte")
 def stops():
     name, s = fresh("f.bin")
