@@ -196,19 +196,38 @@ static bool mark(struct decoder *f, const struct mark *m)
     return true;
 }
 
-static struct trial *take_trial(struct front *q)
+static struct trial *free_trial_locked(struct front *q)
 {
-    struct trial *found = NULL;
-
-    pthread_mutex_lock(&q->lock);
-    for (size_t i = 0; i < FRONT_TRIALS && !found; i++) {
+    for (size_t i = 0; i < FRONT_TRIALS; i++) {
         if (!q->trials[i].is_taken)
-            found = &q->trials[i];
+            return &q->trials[i];
     }
-    if (found)
-        found->is_taken = true;
+    return NULL;
+}
+
+/* For the next point.  Waits for the finisher rather than leave the point out:
+ * where points are is no matter of who is faster, and two indexes of a file are
+ * equal. */
+static bool take_trial(struct decoder *f)
+{
+    struct front *const q = &f->front;
+
+    /* What closes the others may not be handed on yet. */
+    pthread_mutex_lock(&q->lock);
+    f->spare = free_trial_locked(q);
     pthread_mutex_unlock(&q->lock);
-    return found;
+    if (!f->spare && !push(f))
+        return false;
+    pthread_mutex_lock(&q->lock);
+    while (!f->spare && !q->has_failed) {
+        f->spare = free_trial_locked(q);
+        if (!f->spare)
+            (void)pthread_cond_wait(&q->moved, &q->lock);
+    }
+    if (f->spare)
+        f->spare->is_taken = true;
+    pthread_mutex_unlock(&q->lock);
+    return f->spare || take_failure(f);
 }
 
 /* ---- Points ---- */
@@ -397,16 +416,15 @@ static bool decode_some(struct decoder *f)
     size_t avail = f->end - f->pos;
     const bool is_wanted = is_due(f);
 
-    if (is_wanted && !f->spare)
-        f->spare = take_trial(&f->front);
-    const bool is_searching = is_wanted && f->spare;
+    if (is_wanted && !f->spare && !take_trial(f))
+        return false;
     if (!avail && !f->is_eof) {
         if (!refill(f))
             return false;
         avail = f->end - f->pos;
     }
     bool is_good;
-    if (is_searching && avail) {
+    if (is_wanted && avail) {
         const size_t slice = avail < SLICE ? avail : SLICE;
         const uint64_t out = out_now(f);
         if (!f->blind_at)

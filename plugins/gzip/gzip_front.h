@@ -24,7 +24,7 @@ enum {
     FRONT_SLOTS = 4,         /* ... core's cache, smaller wakes more often */
     FRONT_PARTS = 8,
     FRONT_MARKS = 32,    /* of a part */
-    FRONT_TRIALS = 2,    /* points found and not yet tried */
+    FRONT_TRIALS = 4,    /* points found and not yet tried */
     TRIAL_IN = 48 * 1024 /* 32 KiB of output need no more */
 };
 
