@@ -95,6 +95,7 @@ struct curl_image {
     struct curl_run runs[CURL_RUNS];
     uint64_t pieces_ns; /* when several threads were last seen to read pieces */
     uint64_t vain_ns;   /* when one was last early and nobody came before it */
+    unsigned vain;      /* how often in a row */
 
     pthread_mutex_t forward_lock;
     struct plt_stream *forward;

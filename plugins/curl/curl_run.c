@@ -13,10 +13,10 @@
  * order: each takes its place behind the one before under the lock, and waits
  * for it.  Several threads may read for one: windows of an answer, pieces of a
  * copy.  They come nearly in order, so one that is a little early waits a
- * moment for those before it (curl_run_order); where that was in vain nobody
- * waits so for a while.  Where it did not help, and a read ends where another
- * one began, there are no long requests of this image for a while: each that is
- * given up costs what is under way.
+ * moment for those before it (curl_run_order); where that was in vain a few
+ * times nobody waits so for a while.  Where it did not help, and a read ends
+ * where another one began, there are no long requests of this image for a
+ * while: each that is given up costs what is under way.
  *
  * Who reads here and there comes near an old run's end now and then.  So what a
  * run has read must be most of what lies between its begin and its end.
@@ -36,7 +36,8 @@ enum {
     PIECES_S = 10,         /* none so long after pieces were seen */
     EARLY = 4 << 20,       /* so far ahead one may be early ... */
     EARLY_NS = 50000000,   /* ... and waits so long ... */
-    VAIN_S = 10,           /* ... but not so soon after it was in vain */
+    VAIN = 3,              /* ... but when that was in vain so often ... */
+    VAIN_S = 3,            /* ... not for so long */
     SPARSE = 256 << 10,    /* covered, and less than half of it read: no run */
     IDLE_S = 10,           /* a long request that nobody reads is ended */
     POLL_NS = 50 * 1000 * 1000
@@ -176,7 +177,7 @@ static bool is_early_locked(const struct curl_image *ci, uint64_t off,
 {
     bool is_early = false;
 
-    if (ci->vain_ns && now - ci->vain_ns < VAIN_S * UINT64_C(1000000000))
+    if (ci->vain >= VAIN && now - ci->vain_ns < VAIN_S * UINT64_C(1000000000))
         return false;
     for (size_t i = 0; i < CURL_RUNS; i++) {
         const struct curl_run *const r = &ci->runs[i];
@@ -193,15 +194,22 @@ static bool is_early_locked(const struct curl_image *ci, uint64_t off,
 void curl_run_order(struct curl_image *ci, uint64_t off)
 {
     struct timespec until;
+    bool has_waited = false;
     int waited = 0;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
     add_ns(&until, EARLY_NS);
     (void)pthread_mutex_lock(&ci->run_lock);
-    while (waited == 0 && is_early_locked(ci, off, curl_now_ns()))
+    while (waited == 0 && is_early_locked(ci, off, curl_now_ns())) {
+        has_waited = true;
         waited = pthread_cond_timedwait(&ci->run_moved, &ci->run_lock, &until);
-    if (waited)
+    }
+    if (waited) {
+        ci->vain++;
         ci->vain_ns = curl_now_ns();
+    } else if (has_waited) {
+        ci->vain = 0;
+    }
     (void)pthread_mutex_unlock(&ci->run_lock);
 }
 
