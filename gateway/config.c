@@ -30,6 +30,8 @@ static const char usage_text[] =
     "usage: platterd [OPTIONS]\n"
     "\n"
     "  --origin NAME=BASE      an http(s) URL prefix or a folder (repeat)\n"
+    "  --allow-address NAME=BLOCK[,BLOCK]   private addresses that an origin\n"
+    "                          may be at: 10.1.0.0/16, fd00::1 (once each)\n"
     "  --listen ADDR:PORT      default 127.0.0.1:8080 (repeat)\n"
     "  --image NAME=ORIGIN/PATH[?SELECTORS]   a named image (repeat)\n"
     "  --secret NAME=FILE      a key for encrypted images (repeat)\n"
@@ -185,7 +187,8 @@ void config_add(struct config_parse *p, const struct config_at *at,
         size_t most;
     } rows[] = {{"origins", POLICY_MAX_ORIGINS},
                 {"images", CATALOGUE_MAX},
-                {"secrets", CONFIG_MAX_SECRETS}};
+                {"secrets", CONFIG_MAX_SECRETS},
+                {"lists of addresses", POLICY_MAX_ORIGINS}};
     struct config_named named = entry->named;
     struct config_entry *const grown =
         named.name && named.value
@@ -408,6 +411,7 @@ void config_set(struct config_parse *p, const struct config_at *at,
 
 static const struct option options[] = {
     {"origin", required_argument, NULL, 'o'},
+    {"allow-address", required_argument, NULL, 'a'},
     {"listen", required_argument, NULL, 'l'},
     {"image", required_argument, NULL, 'i'},
     {"secret", required_argument, NULL, 's'},
@@ -453,7 +457,8 @@ static void take_pair(struct config_parse *p, const struct config_at *at,
                       enum config_section section, const char *text)
 {
     static const char *const forms[] = {
-        "NAME=BASE", "NAME=ORIGIN/PATH[?SELECTORS]", "NAME=FILE"};
+        "NAME=BASE", "NAME=ORIGIN/PATH[?SELECTORS]", "NAME=FILE",
+        "NAME=ADDRESS[/BITS][,ADDRESS[/BITS]...]"};
     const char *const eq = strchr(text, '=');
     const char *const query =
         section == CONFIG_IMAGES && eq ? strchr(eq, '?') : NULL;
@@ -491,6 +496,8 @@ static void take_flag(struct config_parse *p, int o, const char *flag)
         take_pair(p, &at, CONFIG_IMAGES, optarg);
     else if (o == 's')
         take_pair(p, &at, CONFIG_SECRETS, optarg);
+    else if (o == 'a')
+        take_pair(p, &at, CONFIG_ADDRESSES, optarg);
     else if (o == 'l')
         config_add_listen(p, &at, optarg);
     else if (o == 'x')
@@ -572,7 +579,8 @@ static void fill(struct config_parse *p)
         c->n_listen = 1;
     (void)(fill_list(p, CONFIG_ORIGINS, &c->origins) &&
            fill_list(p, CONFIG_IMAGES, &c->images) &&
-           fill_list(p, CONFIG_SECRETS, &c->secrets));
+           fill_list(p, CONFIG_SECRETS, &c->secrets) &&
+           fill_list(p, CONFIG_ADDRESSES, &c->addresses));
 }
 
 static void parse_release(struct config_parse *p)
@@ -635,6 +643,7 @@ void config_release(struct config *c)
     list_release(&c->origins);
     list_release(&c->images);
     list_release(&c->secrets);
+    list_release(&c->addresses);
     free(c->state_dir);
     free(c->plugin_path);
     free(c->pid_file);

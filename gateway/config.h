@@ -39,6 +39,7 @@ struct config {
     char *cors[CONFIG_MAX_CORS]; /* "*" or scheme://host[:port]; new */
     size_t n_cors;
     struct config_list origins, images, secrets;
+    struct config_list addresses; /* of origins by name: blocks (address.h) */
     char *state_dir, *plugin_path, *pid_file; /* new, or NULL */
     uint64_t cache_bytes;
     uint64_t disk_cache_bytes; /* 0: none */

@@ -14,6 +14,7 @@
 #include <platter/driver.h>
 
 #include "config_where.h"
+#include "stack/address.h"
 #include "stack/catalogue.h"
 #include "stack/policy.h"
 #include "stack/reference.h"
@@ -126,11 +127,22 @@ static void check_secret(struct config_parse *p, const struct config_at *at,
                    PLT_MAX_SECRET, (intmax_t)sb.st_size);
 }
 
+static void check_addresses(struct config_parse *p, const struct config_at *at,
+                            const char *blocks)
+{
+    struct plt_error err;
+
+    if (address_check(blocks, &err) != PLT_OK)
+        config_bad(p, at, "%s", err.text);
+}
+
 void config_check_value(struct config_parse *p, const struct config_at *at,
                         enum config_section section, const char *value)
 {
     if (section == CONFIG_SECRETS)
         check_secret(p, at, value);
+    else if (section == CONFIG_ADDRESSES)
+        check_addresses(p, at, value);
     else if (section == CONFIG_ORIGINS && is_http(value))
         check_url(p, at, value);
     else if (section == CONFIG_ORIGINS && *value == '/')
@@ -201,6 +213,43 @@ struct one_of_two {
                   const char *); /* the entry's value, new; NULL: told */
 };
 
+/* The addresses of an origin, as one text with commas. */
+static void take_addresses(struct config_parse *p, const struct config_at *at,
+                           json_t *list)
+{
+    const unsigned n_bad = p->n_bad;
+    char *text = NULL;
+    size_t len = 0, i;
+    json_t *item;
+    FILE *const out = open_memstream(&text, &len);
+
+    if (!json_is_array(list) || !json_array_size(list))
+        config_bad(p, at, "must be an array of addresses, not %s",
+                   json_is_array(list) ? "an empty one" : type_name(list));
+    json_array_foreach(list, i, item)
+    {
+        char index[24];
+        (void)snprintf(index, sizeof(index), "[%zu]", i);
+        const struct config_at deep = under(at, index);
+        const char *const block = text_of(p, &deep, item);
+        if (block)
+            check_addresses(p, &deep, block);
+        if (block && out)
+            (void)fprintf(out, "%s%s", i ? "," : "", block);
+    }
+    if (!out || fclose(out) != 0)
+        config_bad(p, at, "out of memory");
+    else if (p->n_bad == n_bad)
+        check_addresses(p, at, text);
+    const struct config_entry e = {
+        .section = CONFIG_ADDRESSES,
+        .file = at->file,
+        .named = {.name = config_copy(p, at->path[1]),
+                  .value = text ? text : config_copy(p, "")},
+        .is_bad = p->n_bad != n_bad};
+    config_add(p, at, &e);
+}
+
 /* One key of such a row, *value being what was taken before, or NULL. */
 static void take_either(struct config_parse *p, const struct config_at *at,
                         const struct one_of_two rows[2], const char *key,
@@ -244,7 +293,11 @@ static void take_pair(struct config_parse *p, const struct config_at *at,
         config_bad(p, at, "has neither %s nor %s", a, b);
     json_object_foreach(row, key, json)
     {
-        take_either(p, at, rows[section], key, json, &value);
+        const struct config_at deep = under(at, key);
+        if (section == CONFIG_ORIGINS && strcmp(key, "addresses") == 0)
+            take_addresses(p, &deep, json);
+        else
+            take_either(p, at, rows[section], key, json, &value);
     }
     const struct config_entry e = {
         .section = section,
@@ -479,7 +532,7 @@ static void take_single(struct config_parse *p, const struct config_at *at,
 static void take_key(struct config_parse *p, const struct config_at *at,
                      const char *key, json_t *value)
 {
-    for (size_t i = 0; i < CONFIG_SECTIONS; i++) {
+    for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++) {
         if (strcmp(key, sections[i]) == 0) {
             take_map(p, at, (enum config_section)i, value);
             return;
@@ -638,8 +691,14 @@ static const struct config_entry *find(const struct names *names,
 
 static struct config_at place(const struct config_entry *e)
 {
-    static const char *const flags[] = {"--origin", "--image", "--secret"};
+    static const char *const flags[] = {"--origin", "--image", "--secret",
+                                        "--allow-address"};
 
+    if (e->section == CONFIG_ADDRESSES && e->file)
+        return (struct config_at){
+            .file = e->file,
+            .n = 3,
+            .path = {sections[CONFIG_ORIGINS], e->named.name, "addresses"}};
     return (struct config_at){
         .file = e->file,
         .n = 2,
@@ -649,9 +708,10 @@ static struct config_at place(const struct config_entry *e)
 static void check_name(struct config_parse *p, const struct names *names,
                        const struct config_entry *e)
 {
-    static const char *const what[] = {"an origin", "an image", "a secret"};
-    static const enum config_section other[] = {CONFIG_IMAGES, CONFIG_ORIGINS,
-                                                CONFIG_SECRETS};
+    static const char *const what[] = {"an origin", "an image", "a secret",
+                                       "another list of addresses"};
+    static const enum config_section other[] = {
+        CONFIG_IMAGES, CONFIG_ORIGINS, CONFIG_SECRETS, CONFIG_ADDRESSES};
     const struct config_at at = place(e);
     const char *const name = e->named.name;
 
@@ -723,6 +783,19 @@ static void check_image(struct config_parse *p, const struct names *names,
     reference_release(&r);
 }
 
+static void check_origin_of(struct config_parse *p, const struct names *names,
+                            const struct config_entry *e)
+{
+    const struct config_at at = place(e);
+    const struct config_entry *const origin =
+        find(names, CONFIG_ORIGINS, e->named.name, strlen(e->named.name));
+
+    if (!origin && !p->is_partial)
+        config_bad(p, &at, "no origin is named %.63s", e->named.name);
+    else if (origin && !origin->is_bad && !is_http(origin->named.value))
+        config_bad(p, &at, "origin %.63s is a folder", e->named.name);
+}
+
 void config_check(struct config_parse *p)
 {
     struct names names = {
@@ -742,6 +815,8 @@ void config_check(struct config_parse *p)
         check_name(p, &names, e);
         if (e->section == CONFIG_IMAGES && !e->is_bad)
             check_image(p, &names, e);
+        else if (e->section == CONFIG_ADDRESSES && !e->is_bad)
+            check_origin_of(p, &names, e);
     }
     free(names.v);
 }

@@ -16,7 +16,8 @@
 enum config_section {
     CONFIG_ORIGINS,
     CONFIG_IMAGES,
-    CONFIG_SECRETS,
+    CONFIG_SECRETS,   /* the last with a map of its own in a file */
+    CONFIG_ADDRESSES, /* of an origin: its name, and blocks */
     CONFIG_SECTIONS
 };
 

@@ -228,6 +228,9 @@ static enum plt_status add_names(struct images *images, const struct config *c,
     for (size_t i = 0; i < c->origins.n && st == PLT_OK; i++)
         st = images_add_origin(images, c->origins.v[i].name,
                                c->origins.v[i].value, err);
+    for (size_t i = 0; i < c->addresses.n && st == PLT_OK; i++)
+        st = images_allow_addresses(images, c->addresses.v[i].name,
+                                    c->addresses.v[i].value, err);
     for (size_t i = 0; i < c->secrets.n && st == PLT_OK; i++)
         st = images_add_secret(images, c->secrets.v[i].name,
                                c->secrets.v[i].value, err);

@@ -294,6 +294,13 @@ enum plt_status images_add_origin(struct images *images, const char *name,
     return policy_add_origin(images->policy, name, base, err);
 }
 
+enum plt_status images_allow_addresses(struct images *images, const char *name,
+                                       const char *blocks,
+                                       struct plt_error *err)
+{
+    return policy_allow_addresses(images->policy, name, blocks, err);
+}
+
 enum plt_status images_add_image(struct images *images, const char *name,
                                  const char *source, const char *selectors,
                                  const char *labels, struct plt_error *err)

@@ -48,6 +48,11 @@ PLT_MUST_USE enum plt_status images_add_origin(struct images *images,
                                                const char *name,
                                                const char *base,
                                                struct plt_error *err);
+/* policy_allow_addresses(): blocks of addresses that the origin may be at. */
+PLT_MUST_USE enum plt_status images_allow_addresses(struct images *images,
+                                                    const char *name,
+                                                    const char *blocks,
+                                                    struct plt_error *err);
 /* A named image of the configuration: reference text "ORIGIN/PATH", selectors
  * as query text ("member=disk.raw") or NULL, labels as a JSON object's text or
  * NULL. */

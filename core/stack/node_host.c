@@ -223,6 +223,14 @@ static enum plt_status allow_url(struct plt_host *host, const char *url,
                             err);
 }
 
+static enum plt_status allow_address(struct plt_host *host, const char *url,
+                                     const uint8_t *address, size_t len,
+                                     struct plt_error *err)
+{
+    return policy_allow_address(stack_environment(of(host)->stack)->policy, url,
+                                address, len, err);
+}
+
 /* ---- Secrets and helpers ---- */
 
 static enum plt_status host_secret(struct plt_host *host, unsigned i,
@@ -275,5 +283,6 @@ void node_host_init(struct node *node)
                                    .secret = host_secret,
                                    .each = each,
                                    .shared = shared,
-                                   .sidecar = sidecar};
+                                   .sidecar = sidecar,
+                                   .allow_address = allow_address};
 }

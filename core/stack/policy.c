@@ -15,11 +15,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "stack/address.h"
 #include "util/auto.h"
 #include "util/check.h"
 
 struct origin {
     char *name, *base;
+    char *blocks; /* of addresses that are allowed besides; or NULL */
     bool is_remote;
 };
 
@@ -68,6 +70,7 @@ void policy_free(struct policy *policy)
     for (size_t i = 0; i < policy->origins->n; i++) {
         free(policy->origins->v[i].name);
         free(policy->origins->v[i].base);
+        free(policy->origins->v[i].blocks);
     }
     (void)pthread_rwlock_destroy(&policy->origins->lock);
     free(policy->origins);
@@ -433,11 +436,21 @@ static bool has_dots(const char *path)
     return false;
 }
 
+/* Of the same site, and the URL lies beneath it.  *site: 512 bytes. */
+static bool is_of(const struct origin *o, const char *site, const char *path)
+{
+    char ours[512];
+    const char *base;
+
+    return o->is_remote && split_url(o->base, ours, sizeof(ours), &base) &&
+           strcmp(site, ours) == 0 && strncmp(path, base, strlen(base)) == 0;
+}
+
 enum plt_status policy_allow_url(const struct policy *policy, const char *url,
                                  struct plt_error *err)
 {
-    char site[512], ours[512];
-    const char *path, *base;
+    char site[512];
+    const char *path;
     bool is_ours = false;
 
     if (!split_url(url, site, sizeof(site), &path) || has_dots(path))
@@ -445,16 +458,83 @@ enum plt_status policy_allow_url(const struct policy *policy, const char *url,
     if (policy->is_local)
         return PLT_OK;
     lock_read(policy);
-    for (size_t i = 0; i < policy->origins->n && !is_ours; i++) {
-        const struct origin *const o = &policy->origins->v[i];
-        is_ours =
-            o->is_remote && split_url(o->base, ours, sizeof(ours), &base) &&
-            strcmp(site, ours) == 0 && strncmp(path, base, strlen(base)) == 0;
-    }
+    for (size_t i = 0; i < policy->origins->n && !is_ours; i++)
+        is_ours = is_of(&policy->origins->v[i], site, path);
     unlock(policy);
     return is_ours
                ? PLT_OK
                : plt_fail(err, PLT_DENIED, "redirect to a URL of no origin");
+}
+
+enum plt_status policy_allow_addresses(struct policy *policy, const char *name,
+                                       const char *blocks,
+                                       struct plt_error *err)
+{
+    const enum plt_status st = address_check(blocks, err);
+
+    for (size_t i = 0; st == PLT_OK && i < policy->origins->n; i++) {
+        struct origin *const o = &policy->origins->v[i];
+        if (strcmp(o->name, name) != 0)
+            continue;
+        if (!o->is_remote)
+            return plt_fail(err, PLT_INVALID, "origin %s is a folder", name);
+        free(o->blocks);
+        o->blocks = strdup(blocks);
+        return o->blocks ? PLT_OK : plt_fail(err, PLT_NOMEM, "an origin");
+    }
+    return st == PLT_OK ? plt_fail(err, PLT_INVALID, "no origin %.63s", name)
+                        : st;
+}
+
+/* Does the host of a site ("https://host:port") name that address itself? */
+static bool names_address(const char *site, const uint8_t *address, size_t len)
+{
+    static const char local[] = "127.0.0.0/8,::1";
+    const char *host = strstr(site, "://") + 3;
+    char text[ADDRESS_TEXT];
+    struct plt_error ignored;
+
+    const bool is_bracketed = *host == '[';
+    host += is_bracketed;
+    const size_t n = strcspn(host, is_bracketed ? "]" : ":");
+    if (n == 9 && memcmp(host, "localhost", 9) == 0)
+        return address_in(local, address, len);
+    if (n >= sizeof(text))
+        return false;
+    memcpy(text, host, n);
+    text[n] = '\0';
+    return !strpbrk(text, "/,") && address_check(text, &ignored) == PLT_OK &&
+           address_in(text, address, len);
+}
+
+enum plt_status policy_allow_address(const struct policy *policy,
+                                     const char *url, const uint8_t *address,
+                                     size_t len, struct plt_error *err)
+{
+    const char *const kind = address_kind(address, len);
+    char site[512], text[ADDRESS_TEXT];
+    const char *path;
+    bool is_allowed = !kind || policy->is_local;
+
+    if (is_allowed)
+        return PLT_OK;
+    if (split_url(url, site, sizeof(site), &path)) {
+        lock_read(policy);
+        for (size_t i = 0; i < policy->origins->n && !is_allowed; i++) {
+            const struct origin *const o = &policy->origins->v[i];
+            is_allowed =
+                is_of(o, site, path) && (address_in(o->blocks, address, len) ||
+                                         names_address(site, address, len));
+        }
+        unlock(policy);
+    }
+    if (is_allowed)
+        return PLT_OK;
+    address_text(address, len, text);
+    return plt_fail(err, PLT_DENIED,
+                    "the origin's name leads to %s, %s that its configuration "
+                    "does not allow",
+                    text, kind);
 }
 
 json_t *policy_origins_json(const struct policy *policy)

@@ -13,6 +13,7 @@
 #define STACK_POLICY_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <jansson.h>
 
@@ -71,6 +72,18 @@ void location_release(struct location *location);
 /* A local location's file: new descriptor in *fd. */
 PLT_MUST_USE enum plt_status policy_open_file(const struct location *location,
                                               int *fd, struct plt_error *err);
+/* Addresses that the origin of that name may be at, though they are not the
+ * public's (address.h): blocks, separated by commas.  Its own URL names one,
+ * too, when its host is an address or localhost. */
+PLT_MUST_USE enum plt_status policy_allow_addresses(struct policy *policy,
+                                                    const char *name,
+                                                    const char *blocks,
+                                                    struct plt_error *err);
+/* May a connection for this URL lead to this address (4 or 16 bytes)?  Asked of
+ * the address that is connected to, whatever a name said before. */
+PLT_MUST_USE enum plt_status
+policy_allow_address(const struct policy *policy, const char *url,
+                     const uint8_t *address, size_t len, struct plt_error *err);
 /* May a redirect lead here? */
 PLT_MUST_USE enum plt_status policy_allow_url(const struct policy *policy,
                                               const char *url,

@@ -8,7 +8,10 @@
 
 void curl_answer_clear(struct curl_answer *a)
 {
+    struct curl_image *const ci = a->ci;
+
     memset(a, 0, sizeof(*a));
+    a->ci = ci;
     a->total = CURL_TOTAL_UNKNOWN;
     a->retry_after = -1;
 }
@@ -212,9 +215,13 @@ enum plt_status curl_answer_check(const struct curl_image *ci,
     return PLT_OK;
 }
 
-enum plt_status curl_code_error(CURLcode code, const char *text,
-                                struct plt_error *err)
+enum plt_status curl_code_error(const struct curl_answer *answer, CURLcode code,
+                                const char *text, struct plt_error *err)
 {
+    if (answer->is_denied && code == CURLE_COULDNT_CONNECT) {
+        *err = answer->denied;
+        return err->status;
+    }
     const char *const why = text && text[0] ? text : curl_easy_strerror(code);
 
     switch (code) {

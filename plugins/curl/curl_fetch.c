@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Ranges, several at a time, on a lane. */
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "curl_image.h"
@@ -22,6 +24,37 @@ static bool add_header(struct curl_slist **list, const char *text)
     return grown != NULL;
 }
 
+/* libcurl is about to connect: is that an address of the origin's? */
+static curl_socket_t open_socket(void *cookie, curlsocktype purpose,
+                                 struct curl_sockaddr *to)
+{
+    struct curl_answer *const answer = (struct curl_answer *)cookie;
+    struct curl_image *const ci = answer->ci;
+    const void *const raw = &to->addr;
+    const bool is_six = to->family == AF_INET6;
+    enum plt_status st = PLT_DENIED;
+
+    (void)purpose;
+    const uint8_t *const bytes =
+        is_six ? ((const struct sockaddr_in6 *)raw)->sin6_addr.s6_addr
+               : (const uint8_t *)&((const struct sockaddr_in *)raw)->sin_addr;
+    (void)pthread_mutex_lock(&ci->lock);
+    char *const url = strdup(ci->url);
+    (void)pthread_mutex_unlock(&ci->lock);
+    if (url && (is_six || to->family == AF_INET))
+        st = PLT_HAS(ci->host, allow_address)
+                 ? ci->host->allow_address(ci->host, url, bytes,
+                                           is_six ? 16 : 4, &answer->denied)
+                 : PLT_OK;
+    else
+        st = plt_fail(&answer->denied, PLT_DENIED, "not an IP address");
+    free(url);
+    answer->is_denied = st != PLT_OK;
+    return st == PLT_OK
+               ? socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol)
+               : CURL_SOCKET_BAD;
+}
+
 CURL *curl_make(struct curl_image *ci, const struct plt_io *io,
                 struct curl_answer *answer, struct curl_slist **headers,
                 bool has_validators)
@@ -33,6 +66,7 @@ CURL *curl_make(struct curl_image *ci, const struct plt_io *io,
 
     *headers = NULL;
     curl_answer_clear(answer);
+    answer->ci = ci;
     if (!c)
         return NULL;
     /* A strong ETag pins by itself; else the date does (RFC
@@ -64,6 +98,8 @@ CURL *curl_make(struct curl_image *ci, const struct plt_io *io,
     (void)curl_easy_setopt(c, CURLOPT_SHARE, curl_pool_share(ci->pool));
     (void)curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, curl_answer_header);
     (void)curl_easy_setopt(c, CURLOPT_HEADERDATA, answer);
+    (void)curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    (void)curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, answer);
     (void)curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     (void)curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
     (void)curl_easy_setopt(c, CURLOPT_PROXY, ""); /* not from the environment */
@@ -271,7 +307,7 @@ static void judge(struct transfer *t, CURLcode code)
     if (t->st != PLT_OK)
         return; /* said while it came */
     if (code != CURLE_OK && t->answer.code < 300)
-        t->st = curl_code_error(code, t->why, &t->err);
+        t->st = curl_code_error(&t->answer, code, t->why, &t->err);
     else if (!t->is_checked)
         t->st = curl_answer_check(t->ci, &t->answer, t->off, t->len, &t->err);
     if (t->st == PLT_OK && t->got != t->len)

@@ -152,7 +152,7 @@ static enum plt_status first_try(struct part *head, struct part *end,
         return st;
     const long code = head->answer.code;
     if (head->code != CURLE_OK && !head->is_cut && code < 300)
-        return curl_code_error(head->code, head->why, err);
+        return curl_code_error(&head->answer, head->code, head->why, err);
     if (code == 416 && head->answer.total == 0)
         return PLT_OK; /* RFC 9110 15.5.17: bytes * /0, an empty file */
     if (code != 200 && code != 206)

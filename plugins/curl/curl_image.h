@@ -49,6 +49,10 @@ struct curl_answer {
     uint64_t length;
     long retry_after; /* seconds; -1: not said */
     size_t header_bytes;
+    /* While the connection is made: policy refused the address. */
+    struct curl_image *ci;
+    bool is_denied;
+    struct plt_error denied;
 };
 
 /* One who reads forward: curl_run.c. */
@@ -121,8 +125,8 @@ bool curl_end_fits(const struct curl_image *ci,
 enum plt_status curl_status_error(const struct curl_answer *answer,
                                   bool is_open, struct plt_error *err);
 /* The class of a transfer that failed. */
-enum plt_status curl_code_error(CURLcode code, const char *text,
-                                struct plt_error *err);
+enum plt_status curl_code_error(const struct curl_answer *answer, CURLcode code,
+                                const char *text, struct plt_error *err);
 bool curl_may_retry(const struct plt_error *err);
 
 /* ---- curl_fetch.c ---- */

@@ -131,7 +131,7 @@ static enum plt_status ended(struct curl_stream *s, struct plt_io *io,
 
     (void)curl_easy_getinfo(s->easy, CURLINFO_RESPONSE_CODE, &s->answer.code);
     if (s->st == PLT_OK && code != CURLE_OK && s->answer.code < 300)
-        s->st = curl_code_error(code, s->why, &s->err);
+        s->st = curl_code_error(&s->answer, code, s->why, &s->err);
     else if (s->st == PLT_OK && !s->is_checked)
         s->st =
             curl_answer_check(s->ci, &s->answer, off, asked(s, off), &s->err);

@@ -131,9 +131,11 @@ def wrong(schema, v):
         elif word in ("minimum", "maximum"):
             if is_number(v) and (v < arg) == (word == "minimum") and v != arg:
                 yield f"{word} {arg}"
-        elif word in ("items", "maxItems"):
+        elif word in ("items", "maxItems", "minItems"):
             if isinstance(v, list) and word == "maxItems" and len(v) > arg:
                 yield "too many items"
+            elif isinstance(v, list) and word == "minItems" and len(v) < arg:
+                yield "too few items"
             elif isinstance(v, list) and word == "items":
                 for item in v:
                     yield from wrong(arg, item)
@@ -161,7 +163,8 @@ GOOD = """{
   "cors": ["*", "https://ui.example", "http://localhost:3000", "http://[::1]:80"],
   "origins": {
     "web": {"url": "https://images.example/pub"},
-    "bare": {"url": "http://images.example:8080"},
+    "bare": {"url": "http://images.example:8080",
+             "addresses": ["10.1.0.0/16", "fd00::1", "127.0.0.1"]},
     "Local.1_x-": {"path": "@FOLDER@"}
   },
   "images": {
@@ -288,6 +291,16 @@ BAD = [
      "not a folder", False),
     ('{"origins": {"gce": {"url": "http://a.example/",\n"key": 1}}}', 2,
      "origins.gce.key", "unknown key", True),
+    ('{"origins": {"gce": {"url": "http://a.example/",\n"addresses": "10.0.0.1"}}}', 2,
+     "origins.gce.addresses", "an array of addresses, not a text", True),
+    ('{"origins": {"gce": {"url": "http://a.example/",\n"addresses": []}}}', 2,
+     "origins.gce.addresses", "not an empty one", True),
+    ('{"origins": {"gce": {"url": "http://a.example/", "addresses": [\n"host"]}}}', 2,
+     "origins.gce.addresses[0]", "host: not an address", True),
+    ('{"origins": {"gce": {"url": "http://a.example/", "addresses": [\n"10.0.0.0/33"]}}}', 2,
+     "origins.gce.addresses[0]", "not an address", False),
+    ('{"origins": {"gce": {"path": "@FOLDER@",\n"addresses": ["10.0.0.1"]}}}', 2,
+     "origins.gce.addresses", "is a folder", True),
     ('{"origins": {\n"-a": {"url": "http://a.example/"}}}', 2, "origins.-a",
      "letters", True),
     ('{"origins": {\n"' + 64 * "n" + '": {"url": "http://a.example/"}}}', 2,
@@ -472,6 +485,7 @@ def _():
 def _():
     flags = set(re.findall(r"--([a-z-]+)", run("--help").stdout))
     flags -= {"config", "check-config", "help", "version", "state"}
+    flags -= {"allow-address"}  # origins.NAME.addresses
     plural = {"origin": "origins", "image": "images", "secret": "secrets"}
     keys = {plural.get(f, f.replace("-", "_")) for f in flags}
     assert keys == set(SCHEMA["properties"]), keys ^ set(SCHEMA["properties"])

@@ -43,7 +43,7 @@ extern "C" {
 #endif
 
 #define PLT_ABI_MAJOR 1
-#define PLT_ABI_MINOR 3
+#define PLT_ABI_MINOR 4
 
 #define PLT_HAS(object, field)                                                 \
     ((object)->struct_size >=                                                  \
@@ -292,6 +292,15 @@ struct plt_host {
                                const char *suffix, uint64_t max,
                                plt_put_fn *put, void *cookie,
                                struct plt_error *err);
+
+    /* ---- ABI 1.4 ---- */
+
+    /* For a source: may a connection for this URL be made to this address (4
+     * bytes of IPv4 or 16 of IPv6, in the network's order)?  Ask of the one
+     * that is connected to.  OK, or PLT_DENIED. */
+    enum plt_status (*allow_address)(struct plt_host *host, const char *url,
+                                     const uint8_t *address, size_t len,
+                                     struct plt_error *err);
 };
 
 /* ---- Describing a layer ------------------------------------------------ */
