@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "util/log.h"
@@ -79,9 +80,30 @@ static void refuse(const char *path, const char *why)
     log_end(&l);
 }
 
+/* Why code is not taken from there: only root, and whoever owns the program
+ * itself, may be able to put it there.  NULL: it is. */
+static const char *distrust(const char *path)
+{
+    struct stat program, sb;
+
+    if (stat("/proc/self/exe", &program) != 0 || stat(path, &sb) != 0)
+        return "cannot be looked at";
+    if (sb.st_uid != 0 && sb.st_uid != program.st_uid)
+        return "neither root's nor the program's owner's";
+    if (sb.st_mode & (S_IWGRP | S_IWOTH))
+        return "others than its owner may write to it";
+    return NULL;
+}
+
 static void load_file(struct registry *r, const char *path)
 {
     char why[256];
+    const char *const doubt = distrust(path);
+
+    if (doubt) {
+        refuse(path, doubt);
+        return;
+    }
 
     if (r->n == REGISTRY_MAX) {
         refuse(path, "too many plugins");
@@ -138,8 +160,13 @@ static void load_folder(struct registry *r, const char *folder)
     char *names[REGISTRY_MAX];
     size_t n = 0;
     DIR *const dir = opendir(folder);
+    const char *const doubt = dir ? distrust(folder) : NULL;
 
-    if (!dir)
+    if (doubt) {
+        refuse(folder, doubt);
+        (void)closedir(dir);
+    }
+    if (!dir || doubt)
         return;
     for (const struct dirent *e; n < REGISTRY_MAX && (e = readdir(dir));) {
         const size_t len = strlen(e->d_name);

@@ -136,4 +136,34 @@ def reload():
     s.stop()
 
 
+@case("a plugin is loaded from nowhere that others may write to")
+def plugins():
+    folder = tmp + "/drivers"
+    source = os.path.realpath(f"{BIN}/../plugins.d/raw.so")
+    os.makedirs(folder)
+    so = folder + "/theirs.so"
+    shutil.copy(source, so)
+
+    def loaded():
+        r = platter("plugins", "--json", "--plugin-path", folder)
+        rows = json.loads(r.stdout)
+        return [x["file"] for x in rows if x["name"] == "raw"] == [so], r.stderr.decode()
+
+    for path, mode, uid, word in ((folder, 0o755, 0, None), (folder, 0o777, 0, "may write"),
+                                  (folder, 0o1777, 0, "may write"), (folder, 0o775, 0, "may write"),
+                                  (folder, 0o755, 4711, "owner"), (so, 0o666, 0, "may write"),
+                                  (so, 0o644, 4711, "owner"), (so, 0o644, 0, None)):
+        if os.geteuid() == 0:
+            os.chown(path, uid, -1)
+        elif uid:
+            continue
+        os.chmod(path, mode)
+        is_loaded, text = loaded()
+        assert is_loaded == (word is None), (path, oct(mode), uid, text)
+        assert word is None or ("plugin_refused" in text and word in text), text
+        os.chmod(path, 0o755)
+        if os.geteuid() == 0:
+            os.chown(path, 0, -1)
+
+
 main()
