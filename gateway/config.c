@@ -20,6 +20,13 @@
 #include "cache/disk_cache.h"
 #include "stack/policy.h"
 
+/* A sanitizer looks into its own process from outside at the end. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANDBOX_DEFAULT SANDBOX_OFF
+#else
+#define SANDBOX_DEFAULT SANDBOX_AUTO
+#endif
+
 enum {
     REVALIDATE_MS = 5000,
     MAX_CACHE_G = 1 << 20, /* 1 PiB: more is a slip of the hand */
@@ -57,6 +64,7 @@ static const char usage_text[] =
     "  --drain SECONDS         at the end, wait for running answers (default "
     "10)\n"
     "  --log-level error|warn|info|debug\n"
+    "  --sandbox auto|require|off   Landlock and seccomp (default auto)\n"
     "  --pid-file FILE\n"
     "  --help, --version\n"
     "\n"
@@ -291,7 +299,7 @@ void config_add_cors(struct config_parse *p, const struct config_at *at,
 
 /* ---- Single settings ---- */
 
-enum setting_type { TEXT, LEVEL, SIZE, NUMBER };
+enum setting_type { TEXT, LEVEL, SANDBOX, SIZE, NUMBER };
 
 struct setting {
     const char *key;
@@ -308,6 +316,7 @@ static const struct setting settings[] = {
     {"plugin_path", TEXT, FIELD(plugin_path), 0, 0, false},
     {"pid_file", TEXT, FIELD(pid_file), 0, 0, false},
     {"log_level", LEVEL, FIELD(log_level), 0, 0, false},
+    {"sandbox", SANDBOX, FIELD(sandbox), 0, 0, false},
     {"cache_size", SIZE, FIELD(cache_bytes), 1 << 20,
      (uint64_t)MAX_CACHE_G << 30, false},
     {"disk_cache_size", SIZE, FIELD(disk_cache_bytes), DISK_CACHE_LEAST,
@@ -334,6 +343,22 @@ static void set_text(struct config_parse *p, const struct config_at *at,
     }
     free(*slot);
     *slot = config_copy(p, text);
+}
+
+static void set_sandbox(struct config_parse *p, const struct config_at *at,
+                        const char *text)
+{
+    static const char *const names[] = {[SANDBOX_AUTO] = "auto",
+                                        [SANDBOX_REQUIRE] = "require",
+                                        [SANDBOX_OFF] = "off"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            p->config->sandbox = (enum sandbox)i;
+            return;
+        }
+    }
+    config_bad(p, at, "must be auto, require or off, not %s", text);
 }
 
 static void set_level(struct config_parse *p, const struct config_at *at,
@@ -403,6 +428,8 @@ void config_set(struct config_parse *p, const struct config_at *at,
         set_text(p, at, s, value);
     else if (s->type == LEVEL)
         set_level(p, at, value);
+    else if (s->type == SANDBOX)
+        set_sandbox(p, at, value);
     else
         set_number(p, at, s, value);
 }
@@ -436,6 +463,7 @@ static const struct option options[] = {
     {"drain", required_argument, NULL, 0},
     {"sidecars", required_argument, NULL, 0},
     {"log-level", required_argument, NULL, 0},
+    {"sandbox", required_argument, NULL, 0},
     {"pid-file", required_argument, NULL, 0},
     {NULL, 0, NULL, 0}};
 
@@ -571,6 +599,21 @@ static bool fill_list(struct config_parse *p, enum config_section section,
     return true;
 }
 
+static bool fill_files(struct config_parse *p, struct config_list *list)
+{
+    list->v = p->n_files ? calloc(p->n_files, sizeof(*list->v)) : NULL;
+    for (size_t i = 0; list->v && i < p->n_files; i++) {
+        list->v[i].value = config_copy(p, p->files[i].name);
+        list->n++;
+        if (!list->v[i].value)
+            return false;
+    }
+    if (list->v || !p->n_files)
+        return true;
+    no_memory(p);
+    return false;
+}
+
 static void fill(struct config_parse *p)
 {
     struct config *const c = p->config;
@@ -580,7 +623,8 @@ static void fill(struct config_parse *p)
     (void)(fill_list(p, CONFIG_ORIGINS, &c->origins) &&
            fill_list(p, CONFIG_IMAGES, &c->images) &&
            fill_list(p, CONFIG_SECRETS, &c->secrets) &&
-           fill_list(p, CONFIG_ADDRESSES, &c->addresses));
+           fill_list(p, CONFIG_ADDRESSES, &c->addresses) &&
+           fill_files(p, &c->files));
 }
 
 static void parse_release(struct config_parse *p)
@@ -609,7 +653,8 @@ int config_parse(struct config *c, int argc, char **argv, bool is_reload)
                          .revalidate_ms = REVALIDATE_MS,
                          .sidecars = 1,
                          .drain_s = 10,
-                         .log_level = LOG_INFO};
+                         .log_level = LOG_INFO,
+                         .sandbox = SANDBOX_DEFAULT};
     const bool goes_on = take_flags(&p, argc, argv);
     if (goes_on)
         config_check(&p);
@@ -644,6 +689,7 @@ void config_release(struct config *c)
     list_release(&c->images);
     list_release(&c->secrets);
     list_release(&c->addresses);
+    list_release(&c->files);
     free(c->state_dir);
     free(c->plugin_path);
     free(c->pid_file);

@@ -19,6 +19,8 @@
 
 enum { CONFIG_MAX_LISTEN = 16, CONFIG_MAX_CORS = 16, CONFIG_MAX_SECRETS = 256 };
 
+enum sandbox { SANDBOX_AUTO, SANDBOX_REQUIRE, SANDBOX_OFF };
+
 struct config_named {
     char *name, *value; /* origins: a URL or a folder; images: ORIGIN/PATH, as
                            in a URL; secrets: a file's path; new */
@@ -39,6 +41,7 @@ struct config {
     char *cors[CONFIG_MAX_CORS]; /* "*" or scheme://host[:port]; new */
     size_t n_cors;
     struct config_list origins, images, secrets;
+    struct config_list files;     /* that were read: their paths as values */
     struct config_list addresses; /* of origins by name: blocks (address.h) */
     char *state_dir, *plugin_path, *pid_file; /* new, or NULL */
     uint64_t cache_bytes;
@@ -49,6 +52,7 @@ struct config {
     bool has_revalidate; /* it was given: revalidate_ms 0 is "every time" */
     bool is_check;       /* --check-config */
     enum log_level log_level;
+    enum sandbox sandbox; /* sandbox.h; auto: where the kernel has it */
     struct config *older; /* of a server's list; not looked at here */
 };
 

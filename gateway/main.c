@@ -10,7 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <platter/error.h>
+
 #include "config.h"
+#include "sandbox.h"
 #include "server.h"
 
 static void write_pid(const char *path)
@@ -90,6 +93,14 @@ int main(int argc, char **argv)
     (void)sigaddset(&set, SIGHUP);
     /* Before any thread starts, so that all inherit it. */
     (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    struct plt_error err;
+    if (sandbox_enter(config, &err) != PLT_OK) {
+        (void)fprintf(stderr, "platterd: sandbox: %s\n", err.text);
+        config_release(config);
+        free(config);
+        free(pid_file);
+        return 1;
+    }
     struct server *const server = server_new(config);
     if (!server) {
         free(pid_file);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "route.h"
+#include "sandbox.h"
 #include "util/auto.h"
 #include "util/clock.h"
 
@@ -356,6 +357,12 @@ bool server_reload(struct server *s, struct config *config)
 
     if (st == PLT_OK)
         st = add_names(next, config, &err);
+    const char *const miss = sandbox_misses(config);
+    if (st == PLT_OK && miss)
+        st = plt_fail(&err, PLT_INVALID,
+                      "origin %s: not among what the sandbox lets in since the "
+                      "start; a restart does",
+                      miss);
     if (st != PLT_OK) {
         struct log_line l;
         log_begin(&l, LOG_ERROR, "config_mistake");

@@ -187,29 +187,29 @@ static void load_folder(struct registry *r, const char *folder)
     }
 }
 
-static void load_builtin(struct registry *r)
+size_t registry_builtin(char folders[2][PATH_MAX + 64])
 {
-    char self[PATH_MAX], folder[PATH_MAX + 64];
+    char self[PATH_MAX];
     const ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
     if (n <= 0)
-        return;
+        return 0;
     self[n] = '\0';
     char *const slash = strrchr(self, '/');
     if (!slash)
-        return;
+        return 0;
     *slash = '\0'; /* the folder of the program: .../bin */
-    (void)snprintf(folder, sizeof(folder), "%s/../plugins.d", self);
-    load_folder(r, folder);
-    (void)snprintf(folder, sizeof(folder), "%s/../" PLATTER_PLUGIN_LIBDIR,
-                   self);
-    load_folder(r, folder);
+    (void)snprintf(folders[0], sizeof(folders[0]), "%s/../plugins.d", self);
+    (void)snprintf(folders[1], sizeof(folders[1]),
+                   "%s/../" PLATTER_PLUGIN_LIBDIR, self);
+    return 2;
 }
 
 enum plt_status registry_load(struct registry **out, const char *path,
                               struct plt_error *err)
 {
     struct registry *const r = calloc(1, sizeof(*r));
+    char folders[2][PATH_MAX + 64];
 
     if (!r)
         return plt_fail(err, PLT_NOMEM, "the plugin table");
@@ -222,7 +222,9 @@ enum plt_status registry_load(struct registry **out, const char *path,
         free(folder);
         path += n + (path[n] == ':');
     }
-    load_builtin(r);
+    const size_t n_builtin = registry_builtin(folders);
+    for (size_t i = 0; i < n_builtin; i++)
+        load_folder(r, folders[i]);
     if (!r->n) {
         registry_free(r);
         return plt_fail(err, PLT_NOT_FOUND, "no plugin could be loaded");

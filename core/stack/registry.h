@@ -9,6 +9,8 @@
 
 #include <jansson.h>
 
+#include <limits.h>
+
 #include <platter/driver.h>
 
 enum { REGISTRY_MAX = 64 };
@@ -22,6 +24,8 @@ struct registry;
 PLT_MUST_USE enum plt_status
 registry_load(struct registry **out, const char *path, struct plt_error *err);
 void registry_free(struct registry *registry);
+/* The folders that are looked into in any case; how many. */
+size_t registry_builtin(char folders[2][PATH_MAX + 64]);
 
 /* By name or alias; NULL: none.  Borrowed, fixed for the process. */
 const struct plt_driver *registry_find(const struct registry *registry,

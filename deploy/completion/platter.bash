@@ -50,7 +50,7 @@ _platterd()
     local options="--origin --allow-address --listen --image --secret --cors --config --check-config
         --state --state-dir --plugin-path --cache-size --disk-cache-size --deadline --workers
         --max-waiting-per-image --max-open --max-connections --max-ranges
-        --revalidate --sidecars --drain --log-level --pid-file --help --version"
+        --revalidate --sidecars --drain --log-level --sandbox --pid-file --help --version"
 
     COMPREPLY=()
     case $prev in

@@ -178,6 +178,7 @@ GOOD = """{
   "plugin_path": "/a:/b",
   "pid_file": "/run/p.pid",
   "log_level": "debug",
+  "sandbox": "auto",
   "cache_size": "1G",
   "disk_cache_size": "64M",
   "deadline": 3600,

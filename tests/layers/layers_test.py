@@ -26,7 +26,7 @@ CORE = {
                    ["jansson.h", "openssl/"]),
     "core/cli": (["cli", "stack", "cache", "util"], ["jansson.h", "curl/"]),
     "gateway": (["stack", "cache", "sched", "util"],
-                ["microhttpd.h", "jansson.h", "openssl/"]),
+                ["microhttpd.h", "seccomp.h", "jansson.h", "openssl/"]),
 }
 NO_ABI = {"core/util", "core/sched"}
 PLUGIN = {
