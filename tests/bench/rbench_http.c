@@ -126,8 +126,10 @@ static bool take_head(struct conn *c, bool may_block)
         return false;
     }
     *end = 0;
-    if (strncmp(c->head, "HTTP/1.1 206", 12) != 0)
+    if (strncmp(c->head, "HTTP/1.1 206", 12) != 0) {
+        c->head[strcspn(c->head, "\r\n")] = 0;
         rbench_die("answer", c->head);
+    }
     const char *const field = strcasestr(c->head, "\r\ncontent-length:");
     if (!field || strtoull(field + 17, NULL, 10) != c->want)
         rbench_die("Content-Length is not what was asked for", "");

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a restart costs with and without the disk cache: random 64 KiB reads of
 remote images by a new process that an earlier one has read before.
-    PLATTER_BIN=build/release/bin python3 tests/bench/bench_disk_cache.py [MIB]
+    tests/bench/run --disk-cache [MIB]
 Requests and bytes are what the origin has answered, opening included; the
 origin is nginx on loopback, as it is and with 20 ms before each answer."""
 import sys, os, statistics, functools
@@ -109,3 +109,5 @@ for origin in ORIGINS:
                   f"  {(after[0] - before[0]) / 2**20:13.1f}  {times[0]:9.1f}"
                   f"  {statistics.median(times):9.2f}  {q[len(q) * 95 // 100]:7.2f}  {took:6.2f}")
 nginx.stop()
+shutil.rmtree(tmp, ignore_errors=True)
+os._exit(0)
