@@ -193,6 +193,17 @@ class Service:
             todo += children[out[-1]]
         return out
 
+    def cpu(self):
+        """Processor seconds of them so far, and of those that have ended."""
+        total = 0
+        for pid in self.pids():
+            try:
+                with open(f"/proc/{pid}/stat") as f:
+                    total += sum(map(int, f.read().rsplit(")", 1)[1].split()[11:15]))
+            except OSError:
+                pass
+        return total / os.sysconf("SC_CLK_TCK")
+
     def peak(self):
         """The most bytes that they have had resident, together."""
         total = 0

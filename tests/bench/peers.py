@@ -6,7 +6,8 @@ are within a repetition; before them all bytes of every disk are compared once.
 For each, into results/peers.csv:
 
 whole       from the start of the process to the last byte of the disk, in order;
-            ready (of it until it listened), origin_bytes, origin_requests
+            ready (of it until it listened), cpu (processor seconds of its
+            processes), origin_bytes, origin_requests
 again       the same from the running service
 random      4 and 64 KiB at 1 and 16 at a time, where a small cache is compared:
             rand4k_q1 ... in reads a second
@@ -14,12 +15,12 @@ peak        bytes resident at most; budget: what platter was allowed for its cac
             scratch: bytes that it wrote on disk
 cold        from the start of the process, one 64 KiB block anywhere; next: another
             one, from the service that runs; cold_bytes ... of the origin until then
-seconds     of commands: ISA-L alone on the same stream (igzip, and decoders.c up to
+seconds     and cpu, of commands: ISA-L alone on the same stream (igzip, and decoders.c up to
             the cold block), local files by platter and qemu-img, decoding whole
             units on one core and on two
 
 A pipeline of platter that stalls, dies or gives a wrong byte fails the run."""
-import argparse
+import argparse, resource
 from pipelines import *
 
 ap = argparse.ArgumentParser()
@@ -91,6 +92,7 @@ def whole(pipe, rep):
         service.whole()
         results.put(name, "whole", rep, time.perf_counter() - service.start)
         results.put(name, "ready", rep, service.ready)
+        results.put(name, "cpu", rep, service.cpu())
         requests, sent = origin.since(mark)
         results.put(name, "origin_requests", rep, requests)
         results.put(name, "origin_bytes", rep, sent)
@@ -157,13 +159,14 @@ for what in ("GCE BGZF", "GCE dictzip"):
 
 
 def command(name, argv, rep):
-    start = time.perf_counter()
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     r = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=300)
-    took = time.perf_counter() - start
+    took, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if r.returncode:
         results.fail(name, r.stderr[-200:], name.startswith("platter"))
     else:
         results.put(name, "seconds", rep, took)
+        results.put(name, "cpu", rep, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def number(field):

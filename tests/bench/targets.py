@@ -76,17 +76,18 @@ def show_peers():
             continue
         size, sent = file_size(what), m(peers, what, "origin_bytes")
         lines.append((what, cell(m(peers, what, "whole")), cell(m(peers, what, "again")),
+                      cell(m(peers, what, "cpu")),
                       cell(sent, "{:.0f}", 1e-6), cell(sent / size if sent and size else None),
                       cell(m(peers, what, "cold"), "{:.4f}"), cell(m(peers, what, "next"), "{:.2f}", 1e3),
                       cell(m(peers, what, "next_bytes"), "{:.0f}", 1 / 1024), cell(m(peers, what, "next_requests"), "{:.0f}"),
                       cell(m(peers, what, "peak"), "{:.0f}", 1e-6), cell(m(peers, what, "scratch"), "{:.0f}", 1e-6),
                       "failed" if (what, "failed") in peers else ""))
-    say("On loopback: whole disk and again, s; MB of the origin, x its file; a cold 64 KiB from the start of the\n"
+    say("On loopback: whole disk and again, s, processor s of the first; MB of the origin, x its file; a cold 64 KiB from the start of the\n"
         "process, s; another one, ms, KiB and requests of the origin; MB resident and on disk\n")
-    table(("", "whole", "again", "MB", "x", "cold", "next", "KiB", "req", "RSS", "disk", ""), lines)
-    commands = [(what, cell(m(peers, what, "seconds"), "{:.3f}")) for what, metric in peers if metric == "seconds"]
+    table(("", "whole", "again", "cpu", "MB", "x", "cold", "next", "KiB", "req", "RSS", "disk", ""), lines)
+    commands = [(what, *(cell(m(peers, what, key), "{:.3f}") for key in ("seconds", "cpu"))) for what, metric in peers if metric == "seconds"]
     say("\nCommands, s\n")
-    table(("", "s"), commands)
+    table(("", "clock", "cpu"), commands)
 
 
 def show_far():
