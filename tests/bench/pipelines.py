@@ -6,7 +6,9 @@ A pipeline: `name` is who and of what, `file` of make_data; `procs` are started 
 after the other, each when the one before is `ready` (pid:FILE or tcp:PORT);
 `target` is what rbench reads.  In all of it {url} is the file's address, {quiet}
 the same without a log, {base} the web server's, {port} a free port, {tmp} a folder
-that is removed afterwards."""
+that is removed afterwards.
+
+Over NBD a peer tells a hole and sends none of it; over HTTP all zeros are sent."""
 from field import *
 
 NBDKIT, QEMU = "nbd+unix:///?socket={tmp}/n", "nbd+unix:///?socket={tmp}/q"
