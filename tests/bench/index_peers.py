@@ -6,7 +6,7 @@ On gce.tar.gz, a local file; every read is compared.  Into results/index.csv:
 build   seconds until the index is whole; of "platter, serving" from the start of
         the gateway, while it sends the whole disk to a client; of igzip, ISA-L
         decoding the file to nowhere
-bytes   of the index as it is kept
+bytes   of the index as it is kept; memory, points: of platter's
 read    ms of one random 64 KiB, with a cache that holds a small part; of tools
         that are commands, process start included
 peak    bytes resident at most"""

@@ -106,9 +106,10 @@ def show_far():
 
 def show_rest():
     if index:
-        say("\nIndexes of gce.tar.gz: s to build, KB kept, ms of a random 64 KiB, MB resident\n")
-        table(("", "build", "KB", "read", "RSS"), [
-            (what, cell(m(index, what, "build")), cell(m(index, what, "bytes"), "{:.0f}", 1e-3),
+        say("\nIndexes of gce.tar.gz: s to build, points, KB kept and in memory, ms of a random 64 KiB, MB resident\n")
+        table(("", "build", "points", "KB", "memory", "read", "RSS"), [
+            (what, cell(m(index, what, "build")), cell(m(index, what, "points"), "{:.0f}"),
+             cell(m(index, what, "bytes"), "{:.0f}", 1e-3), cell(m(index, what, "memory"), "{:.0f}", 1e-3),
              cell(m(index, what, "read")), cell(m(index, what, "peak"), "{:.0f}", 1e-6)) for what in names(index)])
     if warm:
         say("\nWarm random reads, requests a second (p99 ms)\n")
