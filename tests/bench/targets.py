@@ -47,6 +47,11 @@ def at_most(x):
     return lambda values: max(values) <= x
 
 
+# Targets count bodies, far.csv what came over the line: packets of 1500 bytes
+# with 52 of TCP and IP, and the heads of answers.
+ON_THE_LINE = 1.04
+
+
 # ---- Tables
 
 
@@ -154,7 +159,7 @@ def x_file(what):
 def cold_reads():
     got = [m(far, "platter GCE", "first_waves"), k(far, "platter GCE", "first_bytes")]
     row("cold 64 KiB, never-seen tar.gz, offset 0: round trips, KiB", "at most 2, 256", got,
-        lambda v: v[0] <= 2 and v[1] <= 256, "{:.0f}")
+        lambda v: v[0] <= 2 and v[1] <= 256 * ON_THE_LINE, "{:.0f}")
     ours, isal = peers.get(("platter GCE", "cold"), {}), peers.get(("ISA-L up to the block", "seconds"), {})
     row("cold 64 KiB, never-seen tar.gz, anywhere: x ISA-L's time up to there", "at most 1.5", ratio(ours, isal),
         at_most(1.5))
@@ -164,14 +169,14 @@ def cold_reads():
         got = [m(far, "platter " + what, "next_waves"), k(far, "platter " + what, "next_bytes"),
                t(peers, "platter " + what, "next")]
         row(f"64 KiB anywhere after open, {what}: round trips, KiB, ms on loopback", "at most 2, 256, 5", got,
-            lambda v: v[0] <= 2 and v[1] <= 256 and v[2] <= 5, "{:.1f}")
+            lambda v: v[0] <= 2 and v[1] <= 256 * ON_THE_LINE and v[2] <= 5, "{:.1f}")
     for what in ("qcow2", "qcow2 zlib", "qcow2 zstd", "vmdk sparse", "vmdk stream", "OVA"):
         got = [m(far, "platter " + what, "first"), k(far, "platter " + what, "first_bytes"),
                ratio(far.get(("platter " + what, "first"), {}), far.get(("QEMU " + what, "first"), {})),
                m(far, "platter " + what, "first_waves"), m(far, "QEMU " + what, "first_waves")]
         row(f"open and first 64 KiB at 20 ms, {what}: s, KiB, x QEMU's, round trips, QEMU's",
             "at most 0.18, 384, 0.5", got,
-            lambda v: v[0] <= 0.18 and v[1] <= 384 and v[2] <= 0.5 and v[3] <= v[4], "{:.3g}")
+            lambda v: v[0] <= 0.18 and v[1] <= 384 * ON_THE_LINE and v[2] <= 0.5 and v[3] <= v[4], "{:.3g}")
 
 
 def k(results, what, metric):
