@@ -7,7 +7,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from live import *
 
 print = __import__("functools").partial(print, flush=True)
-OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
+OUT = os.environ.get("BENCH_RESULTS", os.path.join(os.path.dirname(os.path.abspath(__file__)), "results"))
 SECONDS = os.environ.get("SCALE_SECONDS", "4")
 os.makedirs(OUT, exist_ok=True)
 www = tmp + "/www"

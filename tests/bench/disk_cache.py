@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a restart costs with and without the disk cache: random 64 KiB reads of
 remote images by a new process that an earlier one has read before.
-    PLATTER_BIN=build/release/bin python3 tests/bench/bench_disk_cache.py [MIB]
+    tests/bench/run --disk-cache [MIB]
 Requests and bytes are what the origin has answered, opening included; the
-origin is nginx on loopback, as it is and with 20 ms before each answer."""
+origin is nginx on loopback, as it is and with 20 ms before each answer.  Into
+disk_cache.csv of BENCH_RESULTS, too."""
 import sys, os, statistics, functools
 print = functools.partial(print, flush=True)
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
@@ -89,6 +90,8 @@ def reads(server, path, seed):
     return times
 
 
+OUT = os.environ.get("BENCH_RESULTS", os.path.join(os.path.dirname(os.path.abspath(__file__)), "results"))
+rows = ["origin,image,disk cache,requests,origin bytes,first ms,median ms,p95 ms,all s"]
 print(f"{READS} random reads of 64 KiB after a restart, disk of {SIZE >> 20} MiB")
 print("                          requests  MiB of origin   first ms  median ms   p95 ms   all s")
 for origin in ORIGINS:
@@ -108,4 +111,11 @@ for origin in ORIGINS:
             print(f"{origin:5} {name:9} {'disk' if flags else 'none':5}  {after[1] - before[1]:12}"
                   f"  {(after[0] - before[0]) / 2**20:13.1f}  {times[0]:9.1f}"
                   f"  {statistics.median(times):9.2f}  {q[len(q) * 95 // 100]:7.2f}  {took:6.2f}")
+            rows.append(f"{origin},{name},{'yes' if flags else 'no'},{after[1] - before[1]},{after[0] - before[0]},"
+                        f"{times[0]:.2f},{statistics.median(times):.3f},{q[len(q) * 95 // 100]:.3f},{took:.3f}")
+os.makedirs(OUT, exist_ok=True)
+with open(OUT + "/disk_cache.csv", "w") as f:
+    f.write("\n".join(rows) + "\n")
 nginx.stop()
+shutil.rmtree(tmp, ignore_errors=True)
+os._exit(0)
