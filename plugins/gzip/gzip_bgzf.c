@@ -15,7 +15,8 @@ enum {
     AT_ONCE = 2 << 20,
     TINY = 320,        /* so short, a block may be all zeros */
     ZEROS_MIN = 16384, /* ... if it gives so many bytes */
-    LEAD = 32 << 20    /* blocks farther ahead of readers are not decoded */
+    LEAD = 32 << 20,   /* blocks farther ahead of readers are not decoded ... */
+    BEHIND = 3 << 20   /* ... nor those so far behind them */
 };
 
 /* ---- The table ---- */
@@ -210,7 +211,9 @@ static bool publish(struct hopper *h)
     bool is_good = true;
 
     pthread_mutex_lock(&gz->lock);
-    const uint64_t from = gz->want_from, until = gz->want + LEAD;
+    /* Of windows that are read at a time, the later one may have asked last. */
+    const uint64_t from = gz->want_from > BEHIND ? gz->want_from - BEHIND : 0;
+    const uint64_t until = gz->want + LEAD;
     pthread_mutex_unlock(&gz->lock);
     for (size_t i = 0; i < h->n; i++) {
         const struct gzip_unit *const u = &h->unit[i];
