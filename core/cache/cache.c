@@ -497,10 +497,15 @@ void cache_visit(struct cache *c,
     }
 }
 
+bool cache_mem_fits(const struct cache *c, uint64_t bytes)
+{
+    return bytes <= c->budget / 2;
+}
+
 bool cache_mem_take(struct cache *c, uint64_t bytes)
 {
     /* Before anything is added: a count from an image may be anything. */
-    if (bytes > c->budget / 2)
+    if (!cache_mem_fits(c, bytes))
         return false;
     const uint64_t before = atomic_fetch_add(&c->reserved, bytes);
     const uint64_t used = atomic_fetch_add(&c->used, bytes);

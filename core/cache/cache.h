@@ -64,6 +64,8 @@ void cache_visit(struct cache *cache,
 /* Reservations for memory that lives outside blocks, in the same budget: at
  * most half of it in sum.  Evicts blocks to make room; false: no room. */
 bool cache_mem_take(struct cache *cache, uint64_t bytes);
+/* Could there ever be room for so much? */
+bool cache_mem_fits(const struct cache *cache, uint64_t bytes);
 void cache_mem_give(struct cache *cache, uint64_t bytes);
 /* More than half of what may be taken is: time to close what nobody uses. */
 bool cache_is_tight(const struct cache *cache);

@@ -8,12 +8,12 @@
 
 /* Calls of drivers that this thread is in, and what the outermost one said. */
 static _Thread_local unsigned depth;
-static _Thread_local bool may_wait;
+static _Thread_local const struct plt_io *waiter;
 
 void node_disk_enter(const struct plt_io *io)
 {
     if (depth++ == 0)
-        may_wait = io && !(io->flags & PLT_IO_NOWAIT);
+        waiter = io && !(io->flags & PLT_IO_NOWAIT) ? io : NULL;
 }
 
 void node_disk_leave(void)
@@ -21,9 +21,9 @@ void node_disk_leave(void)
     depth--;
 }
 
-static bool is_waiting(void)
+const struct plt_io *node_disk_waiter(void)
 {
-    return depth && may_wait;
+    return depth ? waiter : NULL;
 }
 
 static struct disk_cache *disk_of(const struct node *node)
@@ -113,7 +113,7 @@ enum plt_claim node_disk_claim(struct node *node, uint64_t key, size_t len,
             disk_cache_again(disk_of(node), &name, *block);
         return claim;
     }
-    if (!is_waiting())
+    if (!node_disk_waiter())
         return claim;
     if (claim == PLT_CLAIM_FILL && fill(node, &name, *block))
         return PLT_CLAIM_HIT;

@@ -23,6 +23,8 @@
  * nothing. */
 void node_disk_enter(const struct plt_io *io);
 void node_disk_leave(void);
+/* Who waits on this thread, inside of such calls; NULL: nobody, do not wait. */
+const struct plt_io *node_disk_waiter(void);
 
 /* The layer is open and has its id: may its blocks be kept? */
 MAY_WAIT void node_disk_named(struct node *node);

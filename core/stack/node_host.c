@@ -20,7 +20,10 @@
 
 /* Decoders keep their tables on the heap; a task needs little more than a call
  * chain through the stack and libcurl. */
-enum { TASK_STACK = 512 * 1024 };
+enum {
+    TASK_STACK = 512 * 1024,
+    MEM_PATIENCE_MS = 5000 /* for memory that others have */
+};
 
 static struct node *of(struct plt_host *host)
 {
@@ -74,10 +77,33 @@ static void block_release(struct plt_host *host, struct plt_block *block)
     cache_unref(cache_of(host), block);
 }
 
+/* Many requests at once may need more than there is, for a moment: who can wait
+ * does so, rather than fail.  Not for long: all may be waiting for each other.
+ */
+static bool mem_wait(struct cache *cache, const struct plt_io *io,
+                     uint64_t bytes)
+{
+    const struct timespec step = {.tv_nsec = 4000000};
+    const uint64_t patience = clock_after_ms(MEM_PATIENCE_MS);
+    const uint64_t until =
+        io->deadline_ns < patience ? io->deadline_ns : patience;
+    bool is_taken = false;
+
+    while (!is_taken && clock_now() < until && !io->cancelled(io)) {
+        (void)nanosleep(&step, NULL);
+        is_taken = cache_mem_take(cache, bytes);
+    }
+    return is_taken;
+}
+
 static enum plt_status mem_take(struct plt_host *host, uint64_t bytes,
                                 struct plt_error *err)
 {
-    if (cache_mem_take(cache_of(host), bytes))
+    const struct plt_io *const io = node_disk_waiter();
+
+    if (cache_mem_take(cache_of(host), bytes) ||
+        (io && cache_mem_fits(cache_of(host), bytes) &&
+         mem_wait(cache_of(host), io, bytes)))
         return PLT_OK;
     return plt_fail(err, PLT_NOMEM, "no room for %llu bytes in the budget",
                     (unsigned long long)bytes);

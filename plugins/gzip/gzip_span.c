@@ -14,10 +14,7 @@
 #include "gzip_header.h"
 #include "gzip_image.h"
 
-enum {
-    IN_SLACK = 16 * 1024,
-    PATIENCE_MS = 1000 /* for memory, when no other span of ours has any */
-};
+enum { IN_SLACK = 16 * 1024 };
 
 /* What is to be decoded. */
 struct range {
@@ -282,36 +279,13 @@ static enum outcome decode_blocks(struct gzip_image *gz, struct decoding *d,
     return o;
 }
 
-/* Many spans at once may need more than the budget has: then some wait until
- * others are through, rather than fail. */
-static enum plt_status take_memory(struct gzip_image *gz, struct plt_io *io,
-                                   uint64_t mem, struct plt_error *err)
-{
-    const uint64_t ms = UINT64_C(1000000);
-    const uint64_t until = gzip_now_ns() + PATIENCE_MS * ms;
-    enum plt_status st = gz->host->mem_take(gz->host, mem, err);
-
-    while (st == PLT_NOMEM && !io->cancelled(io)) {
-        pthread_mutex_lock(&gz->lock);
-        const uint64_t now = gzip_now_ns();
-        const bool is_alone = gz->n_busy <= 1 && now > until;
-        if (!is_alone && now < io->deadline_ns)
-            gzip_wait_locked(gz, now + 5 * ms);
-        pthread_mutex_unlock(&gz->lock);
-        if (is_alone || now >= io->deadline_ns)
-            break;
-        st = gz->host->mem_take(gz->host, mem, err);
-    }
-    return st;
-}
-
 static enum plt_status decode_range(struct gzip_image *gz, struct plt_io *io,
                                     struct range *r, const struct wanted *w,
                                     struct plt_error *err)
 {
     const size_t most = (size_t)(r->in_most - r->in_off);
     const uint64_t mem = (uint64_t)most + sizeof(struct decoding);
-    enum plt_status st = take_memory(gz, io, mem, err);
+    enum plt_status st = gz->host->mem_take(gz->host, mem, err);
     enum outcome o = SHORT;
     size_t len = 0;
     uint64_t at = r->start.out;

@@ -268,6 +268,36 @@ def outside():
     problem(server.get("/disk/lab/sub"), 404, "not-found")
 
 
+@case("many readers and little memory: they wait for each other, and none fails")
+def crowded():
+    with open(www + "/crowd.raw", "wb") as f:
+        f.write(random.randbytes(24 << 20))
+    sh("gzip -1 -k crowd.raw; qemu-img convert -c -O qcow2 crowd.raw crowd.qcow2; "
+       "tar -cf crowd.tar crowd.qcow2; gzip -k crowd.tar", cwd=www)
+    want = open(www + "/crowd.raw", "rb").read()
+    for name in ("crowd.raw.gz?layers=gzip", "crowd.tar.gz"):
+        s = Platterd({"web": nginx.url()}, "--cache-size", "6M")
+        s.range("/disk/web/" + name, len(want) - 512, 512)
+
+        def reader(i):
+            c = http.client.HTTPConnection("127.0.0.1", s.port, timeout=60)
+            rng = random.Random(i)
+            for _ in range(20):
+                off = rng.randrange(len(want) - 65536)
+                c.request("GET", "/disk/web/" + name,
+                          headers={"Range": f"bytes={off}-{off + 65535}"})
+                r = c.getresponse()
+                body = r.read()
+                if r.status != 206 or body != want[off:off + 65536]:
+                    return r.status, body[:300]
+            return None
+
+        with ThreadPoolExecutor(16) as pool:
+            bad = [x for x in pool.map(reader, range(16)) if x]
+        s.stop()
+        assert not bad, (name, bad)
+
+
 @case("a slow origin does not delay an image of another one")
 def slow():
     threads = [threading.Thread(target=lambda i=i: server.get(
