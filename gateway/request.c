@@ -58,6 +58,7 @@ void request_unref(struct request *r)
     json_decref(r->choices);
     json_decref(r->json);
     free(r->piece);
+    loan_free(r->loan);
     free(r->multi);
     free(r->body);
     free(r->link);

@@ -18,6 +18,7 @@
 #include "precondition.h"
 #include "range.h"
 #include "server.h"
+#include "stack/image_loan.h"
 
 /* What comes first, before the status line is sent: an error in it still has a
  * status of its own. */
@@ -75,6 +76,7 @@ struct request {
     struct multipart *multi; /* several ranges; NULL: first to last; new */
     uint8_t *piece;          /* its first bytes; new */
     size_t piece_len;
+    struct loan *loan; /* or all of it, where it lies in memory; new */
     bool is_foreign;   /* piece: an index in another tool's form */
     char *link;        /* of a page: where the next one is; or NULL; new */
     char location[96]; /* of what was made; "" */
@@ -161,6 +163,15 @@ enum MHD_Result answer_events(struct request *request, events_job *job);
 /* body.c: the content of a disk answer that is longer than its first piece.
  * NULL without memory. */
 struct MHD_Response *body_response(struct request *request);
+
+/* lent.c */
+/* The content of a disk answer, [off, off+len), as a loan of the request.
+ * False: read it. */
+bool lent_take(struct request *request, struct plt_io *io, uint64_t off,
+               uint64_t len);
+/* The response that is sent from the loan, which is consumed; NULL without
+ * memory. */
+struct MHD_Response *lent_response(struct request *request);
 
 /* access_log.c: one line at the end of a request. */
 void access_log(struct request *request, enum MHD_RequestTerminationCode end);
