@@ -36,6 +36,16 @@ enum {
 
 struct route;
 
+enum { PEER_TEXT = 64 };
+
+/* Who is at the other end of a connection. */
+struct peer {
+    char text[PEER_TEXT]; /* ADDR:PORT or [ADDR]:PORT */
+    bool is_loopback;
+};
+/* Once for a connection, whose socket context it is; NULL without memory. */
+struct peer *peer_new(struct MHD_Connection *connection);
+
 struct request {
     _Atomic unsigned refs;
     struct server *server;
@@ -45,7 +55,7 @@ struct request {
     char *path, *query;        /* raw; query NULL: none */
     const struct route *route; /* NULL: none */
     char method[16];
-    char client[64];
+    char client[PEER_TEXT];
     uint64_t start_ns;
     bool has_begun;     /* the handler has seen it */
     bool has_no_memory; /* for a header field */
@@ -58,7 +68,8 @@ struct request {
     char *range;
     char *if_match, *if_none_match, *if_modified_since, *if_unmodified_since,
         *if_range;
-    char *want_content_digest, *want_repr_digest, *origin, *content_type;
+    char *want_content_digest, *want_repr_digest, *origin, *content_type,
+        *accept;
     bool wants_events;    /* Accept names text/event-stream */
     char traceparent[56]; /* for origins; "": none */
 
@@ -98,9 +109,6 @@ struct request_io {
 struct request *request_new(struct server *server, const char *raw_uri);
 void request_ref(struct request *request);
 void request_unref(struct request *request);
-/* The value of a header field, fields of one name joined (RFC 9110 5.3); new,
- * NULL: none. */
-char *request_header(struct request *request, const char *name);
 /* 16 hexadecimal digits that nobody can guess, the same for this request: no
  * image can hold the boundary of its own parts. */
 const char *request_boundary(struct request *request);
