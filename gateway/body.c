@@ -53,6 +53,7 @@ struct body {
     struct window windows[WINDOWS];
     unsigned head; /* the window that is sent, or the next to be read */
     bool is_sleeping;
+    bool is_warm;      /* memory had all of it so far: nothing is read ahead */
     size_t step;       /* of the next window */
     uint64_t reserved; /* from the budget */
 };
@@ -177,7 +178,8 @@ static ssize_t take_locked(struct body *b, struct window *w, uint64_t off,
         b->head = (b->head + 1) % WINDOWS;
     }
     /* While this is sent, the next ones are read. */
-    (void)read_ahead_locked(b, off + n);
+    if (!b->is_warm)
+        (void)read_ahead_locked(b, off + n);
     return (ssize_t)n;
 }
 
@@ -217,6 +219,7 @@ static ssize_t read_span(struct body *b, uint64_t off, char *buf, size_t max)
         lock_give(&b->lock);
         n = take_now(b, off, buf, max);
         lock_take(&b->lock);
+        b->is_warm = b->is_warm && n > 0;
         if (n == 0 && !read_ahead_locked(b, off))
             n = MHD_CONTENT_READER_END_WITH_ERROR;
     }
@@ -300,6 +303,7 @@ struct MHD_Response *body_response(struct request *r)
         b->base = r->multi->parts[0].head_len;
     }
     b->step = WINDOW_MIN;
+    b->is_warm = r->is_warm;
     for (unsigned i = 0; i < WINDOWS; i++)
         b->windows[i].body = b;
     /* What was read before the status line is the first window. */

@@ -139,10 +139,12 @@ static enum plt_status read_first(struct request *r, struct plt_io *io)
     if ((io->flags & PLT_IO_NOWAIT) && !r->multi &&
         lent_take(r, io, first, most))
         return PLT_OK;
-    r->piece_len =
-        is_whole || most < FIRST_PIECE ? (size_t)most : (size_t)FIRST_PIECE;
+    r->is_warm = (io->flags & PLT_IO_NOWAIT) && !is_whole &&
+                 len > FIRST_PIECE && len <= WARM_MOST;
+    const size_t step = r->is_warm ? WARM_PIECE : FIRST_PIECE;
+    r->piece_len = is_whole || most < step ? (size_t)most : step;
     if (!r->piece)
-        r->piece = malloc(r->piece_len);
+        r->piece = piece_new(r->piece_len);
     if (!r->piece)
         return plt_fail(&r->err, PLT_NOMEM, "a piece");
     if (is_whole)
@@ -266,8 +268,7 @@ static enum MHD_Result answer_disk(struct request *r)
         response = lent_response(r);
     } else if (r->piece && r->piece_len == len) {
         content = r->piece;
-        response = MHD_create_response_from_buffer(r->piece_len, r->piece,
-                                                   MHD_RESPMEM_MUST_FREE);
+        response = piece_response(r->piece, r->piece_len);
         if (response) {
             r->piece = NULL;
             atomic_store(&r->sent, len);
