@@ -53,7 +53,6 @@ struct body {
     struct window windows[WINDOWS];
     unsigned head; /* the window that is sent, or the next to be read */
     bool is_sleeping;
-    bool is_warm;      /* memory had all of it so far: nothing is read ahead */
     size_t step;       /* of the next window */
     uint64_t reserved; /* from the budget */
 };
@@ -178,8 +177,7 @@ static ssize_t take_locked(struct body *b, struct window *w, uint64_t off,
         b->head = (b->head + 1) % WINDOWS;
     }
     /* While this is sent, the next ones are read. */
-    if (!b->is_warm)
-        (void)read_ahead_locked(b, off + n);
+    (void)read_ahead_locked(b, off + n);
     return (ssize_t)n;
 }
 
@@ -219,7 +217,6 @@ static ssize_t read_span(struct body *b, uint64_t off, char *buf, size_t max)
         lock_give(&b->lock);
         n = take_now(b, off, buf, max);
         lock_take(&b->lock);
-        b->is_warm = b->is_warm && n > 0;
         if (n == 0 && !read_ahead_locked(b, off))
             n = MHD_CONTENT_READER_END_WITH_ERROR;
     }
@@ -303,7 +300,6 @@ struct MHD_Response *body_response(struct request *r)
         b->base = r->multi->parts[0].head_len;
     }
     b->step = WINDOW_MIN;
-    b->is_warm = r->is_warm;
     for (unsigned i = 0; i < WINDOWS; i++)
         b->windows[i].body = b;
     /* What was read before the status line is the first window. */

@@ -572,7 +572,7 @@ struct plt_driver {
      * emitted; PLT_AGAIN: something of them is not in memory, lies in no block,
      * or emit said stop; then what was emitted is worth nothing and the caller
      * reads.  The span lies inside the size, or ends before the driver knows
-     * its end.  Never waits, and only with PLT_CONCURRENT_READS is it called.
+     * its end.  io has PLT_IO_NOWAIT; called with PLT_CONCURRENT_READS alone.
      */
     enum plt_status (*lend)(void *image, struct plt_io *io, uint64_t off,
                             uint64_t len, plt_lend_fn *emit, void *cookie);
