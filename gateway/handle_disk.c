@@ -139,10 +139,8 @@ static enum plt_status read_first(struct request *r, struct plt_io *io)
     if ((io->flags & PLT_IO_NOWAIT) && !r->multi &&
         lent_take(r, io, first, most))
         return PLT_OK;
-    r->is_warm = (io->flags & PLT_IO_NOWAIT) && !is_whole &&
-                 len > FIRST_PIECE && len <= WARM_MOST;
-    const size_t step = r->is_warm ? WARM_PIECE : FIRST_PIECE;
-    r->piece_len = is_whole || most < step ? (size_t)most : step;
+    r->piece_len =
+        is_whole || most < FIRST_PIECE ? (size_t)most : (size_t)FIRST_PIECE;
     if (!r->piece)
         r->piece = piece_new(r->piece_len);
     if (!r->piece)

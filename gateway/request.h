@@ -24,11 +24,6 @@
  * status of its own. */
 enum { FIRST_PIECE = 256 * 1024 };
 
-/* An answer longer than FIRST_PIECE and up to this, whose first WARM_PIECE is
- * in memory, is taken from there piece by piece as long as the rest is, too:
- * reading ahead costs it more than it gains (tests/bench/NOTES.md). */
-enum { WARM_PIECE = 64 * 1024, WARM_MOST = 8 * 1024 * 1024 };
-
 /* An answer of several ranges is read at once, in one vectored read, up to
  * this; a longer one part by part. */
 enum { MULTI_PIECE = 1024 * 1024 };
@@ -92,7 +87,6 @@ struct request {
     struct multipart *multi; /* several ranges; NULL: first to last; new */
     uint8_t *piece;          /* its first bytes; new */
     size_t piece_len;
-    bool is_warm;      /* piece: a WARM_PIECE, out of memory */
     struct loan *loan; /* or all of it, where it lies in memory; new */
     bool is_foreign;   /* piece: an index in another tool's form */
     char *link;        /* of a page: where the next one is; or NULL; new */

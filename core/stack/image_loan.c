@@ -15,17 +15,14 @@ struct loan {
 
 /* What every zero is sent from; never written, so that the kernel has one page
  * for all of it. */
-static uint8_t zeros[256 * 1024];
+static uint8_t zeros[LOAN_MOST];
 
-static bool add_zeros(struct loan *l, size_t len)
+static bool add_piece(struct loan *l, const void *data, size_t len,
+                      struct plt_block *block)
 {
-    while (len && l->n < LOAN_PIECES) {
-        const size_t now = len < sizeof(zeros) ? len : sizeof(zeros);
-        l->blocks[l->n] = NULL;
-        l->pieces[l->n++] = (struct loan_piece){zeros, now};
-        len -= now;
-    }
-    return !len;
+    l->blocks[l->n] = block;
+    l->pieces[l->n++] = (struct loan_piece){data, len};
+    return true;
 }
 
 static bool take(void *cookie, const void *data, size_t len,
@@ -33,15 +30,13 @@ static bool take(void *cookie, const void *data, size_t len,
 {
     struct loan *const l = (struct loan *)cookie;
 
-    if (!block)
-        return add_zeros(l, len);
-    if (l->n == LOAN_PIECES || !cache_loan_take(l->cache, block->len)) {
+    if (l->n < LOAN_PIECES && !block)
+        return add_piece(l, zeros, len, NULL); /* len: at most the loan's */
+    if (l->n < LOAN_PIECES && cache_loan_take(l->cache, block->len))
+        return add_piece(l, data, len, block);
+    if (block)
         cache_unref(l->cache, block);
-        return false;
-    }
-    l->blocks[l->n] = block;
-    l->pieces[l->n++] = (struct loan_piece){data, len};
-    return true;
+    return false;
 }
 
 enum plt_status image_lend(struct image *image, struct plt_io *io, uint64_t off,

@@ -13,8 +13,8 @@
 #include "stack/image.h"
 
 enum {
-    LOAN_PIECES = 64,       /* more make an answer slower than a copy */
-    LOAN_MOST = 1024 * 1024 /* bytes of one loan */
+    LOAN_PIECES = 64,      /* more make an answer slower than a copy */
+    LOAN_MOST = 256 * 1024 /* bytes of one loan: see lent.c of the gateway */
 };
 
 struct loan_piece {
