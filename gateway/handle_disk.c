@@ -136,10 +136,13 @@ static enum plt_status read_first(struct request *r, struct plt_io *io)
         first = r->multi->parts[0].span.first;
         most = is_whole ? len : r->multi->parts[0].span.last - first + 1;
     }
+    if ((io->flags & PLT_IO_NOWAIT) && !r->multi &&
+        lent_take(r, io, first, most))
+        return PLT_OK;
     r->piece_len =
         is_whole || most < FIRST_PIECE ? (size_t)most : (size_t)FIRST_PIECE;
     if (!r->piece)
-        r->piece = malloc(r->piece_len);
+        r->piece = piece_new(r->piece_len);
     if (!r->piece)
         return plt_fail(&r->err, PLT_NOMEM, "a piece");
     if (is_whole)
@@ -259,10 +262,11 @@ static enum MHD_Result answer_disk(struct request *r)
     if ((r->is_head || is_same) && len) {
         response =
             MHD_create_response_from_callback(len, 1024, no_body, NULL, NULL);
+    } else if (r->loan) {
+        response = lent_response(r);
     } else if (r->piece && r->piece_len == len) {
         content = r->piece;
-        response = MHD_create_response_from_buffer(r->piece_len, r->piece,
-                                                   MHD_RESPMEM_MUST_FREE);
+        response = piece_response(r->piece, r->piece_len);
         if (response) {
             r->piece = NULL;
             atomic_store(&r->sent, len);

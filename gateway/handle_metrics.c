@@ -71,6 +71,8 @@ static void put_plain(struct page *p, struct server *s)
         {"platter_cache_bytes", "gauge", "Memory in use.", c.bytes},
         {"platter_cache_reserved_bytes", "gauge",
          "Of it, kept by open images and running reads.", c.reserved},
+        {"platter_cache_lent_bytes", "gauge",
+         "Memory that answers are being sent from.", c.lent},
         {"platter_cache_hits_total", "counter", "Blocks found.", c.hits},
         {"platter_cache_fills_total", "counter", "Blocks filled.", c.fills},
         {"platter_cache_evictions_total", "counter", "Blocks evicted.",

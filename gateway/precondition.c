@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "precondition.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -164,20 +163,51 @@ bool precondition_parse_date(const char *text, int64_t now, int64_t *out)
     return false;
 }
 
+static char *put_digits(char *p, int64_t v, size_t n)
+{
+    for (size_t i = n; i--; v /= 10)
+        p[i] = (char)('0' + v % 10);
+    return p + n;
+}
+
+static char *put_text(char *p, const char *text, size_t n)
+{
+    memcpy(p, text, n);
+    return p + n;
+}
+
+/* Each disk answer has one: neither printf nor gmtime_r, which takes a lock
+ * that all threads share. */
 void precondition_format_date(int64_t t, char out[30])
 {
-    const time_t when = (time_t)t;
-    struct tm tm;
+    int64_t year = 1970 + t / 31556952; /* of the mean year: or one beside it */
+    unsigned month = 12;
+    char *p = out;
 
-    out[0] = '\0';
-    if (t < 0 || t >= INT64_C(253402300800) || !gmtime_r(&when, &tm))
+    *p = '\0';
+    if (t < 0 || t >= INT64_C(253402300800))
         return;
-    char text[96]; /* a year of tm may be any int, for the compiler */
-    (void)snprintf(text, sizeof(text),
-                   "%.3s, %02d %.3s %04d %02d:%02d:%02d GMT",
-                   weekdays[tm.tm_wday], tm.tm_mday, months[tm.tm_mon],
-                   tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
-    (void)snprintf(out, 30, "%.29s", text);
+    const int64_t days = t / 86400, s = t % 86400;
+    if (days >= days_from(year + 1, 1, 1))
+        year++;
+    else if (days < days_from(year, 1, 1))
+        year--;
+    while (days < days_from(year, month, 1))
+        month--;
+    p = put_text(p, weekdays[(days + 4) % 7], 3); /* it began on a Thursday */
+    p = put_text(p, ", ", 2);
+    p = put_digits(p, days - days_from(year, month, 1) + 1, 2);
+    p = put_text(p, " ", 1);
+    p = put_text(p, months[month - 1], 3);
+    p = put_text(p, " ", 1);
+    p = put_digits(p, year, 4);
+    p = put_text(p, " ", 1);
+    p = put_digits(p, s / 3600, 2);
+    p = put_text(p, ":", 1);
+    p = put_digits(p, s / 60 % 60, 2);
+    p = put_text(p, ":", 1);
+    p = put_digits(p, s % 60, 2);
+    (void)put_text(p, " GMT", 5);
 }
 
 /* ---- Conditions ---- */

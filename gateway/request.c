@@ -3,9 +3,11 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 
@@ -47,6 +49,32 @@ void request_ref(struct request *r)
     (void)atomic_fetch_add(&r->refs, 1);
 }
 
+/* Fields that are looked at, each once for a request. */
+#define FIELD(name, member)                                                    \
+    {                                                                          \
+        name, sizeof(name) - 1, offsetof(struct request, member)               \
+    }
+static const struct field {
+    const char *name;
+    size_t len, slot;
+} fields[] = {FIELD("Range", range),
+              FIELD("If-Match", if_match),
+              FIELD("If-None-Match", if_none_match),
+              FIELD("If-Modified-Since", if_modified_since),
+              FIELD("If-Unmodified-Since", if_unmodified_since),
+              FIELD("If-Range", if_range),
+              FIELD("Want-Content-Digest", want_content_digest),
+              FIELD("Want-Repr-Digest", want_repr_digest),
+              FIELD("Origin", origin),
+              FIELD("Content-Type", content_type),
+              FIELD("Accept", accept)};
+enum { FIELDS = sizeof(fields) / sizeof(fields[0]) };
+
+static char **slot_of(struct request *r, const struct field *f)
+{
+    return (char **)(void *)((char *)r + f->slot);
+}
+
 void request_unref(struct request *r)
 {
     if (atomic_fetch_sub(&r->refs, 1) > 1)
@@ -58,62 +86,48 @@ void request_unref(struct request *r)
     json_decref(r->choices);
     json_decref(r->json);
     free(r->piece);
+    loan_free(r->loan);
     free(r->multi);
     free(r->body);
     free(r->link);
     free(r->path);
     free(r->query);
-    free(r->range);
-    free(r->if_match);
-    free(r->if_none_match);
-    free(r->if_modified_since);
-    free(r->if_unmodified_since);
-    free(r->if_range);
-    free(r->want_content_digest);
-    free(r->want_repr_digest);
-    free(r->origin);
-    free(r->content_type);
+    for (size_t i = 0; i < FIELDS; i++)
+        free(*slot_of(r, &fields[i]));
     (void)atomic_fetch_sub(&r->server->n_active, 1);
     free(r);
 }
 
-struct header_copy {
-    const char *name;
-    char *value; /* several fields of one name, joined as RFC 9110 5.3 says */
-    bool has_no_memory;
-};
-
-static enum MHD_Result join_header(void *cookie, enum MHD_ValueKind kind,
-                                   const char *key, const char *value)
+/* Several fields of one name are joined as RFC 9110 5.3 says. */
+static void join(struct request *r, char **slot, const char *value, size_t len)
 {
-    struct header_copy *const h = (struct header_copy *)cookie;
+    const size_t old = *slot ? strlen(*slot) : 0, gap = *slot ? 2 : 0;
+    char *const grown = realloc(*slot, old + gap + len + 1);
 
-    (void)kind;
-    if (strcasecmp(key, h->name) != 0 || !value)
-        return MHD_YES;
-    const size_t old = h->value ? strlen(h->value) : 0;
-    const size_t size = old + strlen(value) + 3;
-    char *const grown = malloc(size);
-    if (grown) {
-        (void)snprintf(grown, size, "%s%s%s", h->value ? h->value : "",
-                       h->value ? ", " : "", value);
-        free(h->value);
-        h->value = grown;
-    } else {
-        h->has_no_memory = true;
+    if (!grown) {
+        /* Without its condition or range it would be another request. */
+        r->has_no_memory = true;
+        return;
     }
-    return MHD_YES;
+    memcpy(grown + old, ", ", gap);
+    memcpy(grown + old + gap, value, len);
+    grown[old + gap + len] = '\0';
+    *slot = grown;
 }
 
-char *request_header(struct request *r, const char *name)
+static enum MHD_Result take_field(void *cookie, enum MHD_ValueKind kind,
+                                  const char *key, size_t key_len,
+                                  const char *value, size_t len)
 {
-    struct header_copy h = {.name = name};
+    struct request *const r = (struct request *)cookie;
 
-    (void)MHD_get_connection_values(r->connection, MHD_HEADER_KIND, join_header,
-                                    &h);
-    /* Without its condition or range it would be another request. */
-    r->has_no_memory = r->has_no_memory || h.has_no_memory;
-    return h.value;
+    (void)kind;
+    for (size_t i = 0; value && i < FIELDS; i++) {
+        if (fields[i].len == key_len &&
+            strncasecmp(key, fields[i].name, key_len) == 0)
+            join(r, slot_of(r, &fields[i]), value, len);
+    }
+    return MHD_YES;
 }
 
 /* The client's own id, where it is one that may stand in a log line. */
@@ -167,45 +181,53 @@ void request_begin(struct request *r, struct MHD_Connection *connection,
     r->connection = connection;
     (void)snprintf(r->method, sizeof(r->method), "%s", method);
     r->is_head = strcmp(method, "HEAD") == 0;
-    r->range = r->is_head ? NULL : request_header(r, "Range");
-    r->if_match = request_header(r, "If-Match");
-    r->if_none_match = request_header(r, "If-None-Match");
-    r->if_modified_since = request_header(r, "If-Modified-Since");
-    r->if_unmodified_since = request_header(r, "If-Unmodified-Since");
-    r->if_range = request_header(r, "If-Range");
-    r->want_content_digest = request_header(r, "Want-Content-Digest");
-    r->want_repr_digest = request_header(r, "Want-Repr-Digest");
-    r->origin = request_header(r, "Origin");
-    r->content_type = request_header(r, "Content-Type");
-    char *const accept = request_header(r, "Accept");
+    (void)MHD_get_connection_values_n(connection, MHD_HEADER_KIND, take_field,
+                                      r);
+    if (r->is_head) { /* RFC 9110 14.2: of GET alone */
+        free(r->range);
+        r->range = NULL;
+    }
     r->wants_events =
-        !r->is_head && accept && strstr(accept, "text/event-stream");
-    free(accept);
+        !r->is_head && r->accept && strstr(r->accept, "text/event-stream");
     take_id(r);
     take_trace(r);
     const union MHD_ConnectionInfo *i =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     r->fd = i ? i->connect_fd : -1;
-    i = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    i = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    const struct peer *const peer = i ? i->socket_context : NULL;
+    if (peer) {
+        memcpy(r->client, peer->text, sizeof(r->client));
+        r->is_loopback = peer->is_loopback;
+    }
+}
+
+struct peer *peer_new(struct MHD_Connection *connection)
+{
+    struct peer *const p = calloc(1, sizeof(*p));
+    const union MHD_ConnectionInfo *const i =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     const struct sockaddr *const sa = i ? i->client_addr : NULL;
     char text[INET6_ADDRSTRLEN] = "?";
     union {
         struct sockaddr_in v4;
         struct sockaddr_in6 v6;
     } a;
-    if (sa && sa->sa_family == AF_INET) {
+
+    if (p && sa && sa->sa_family == AF_INET) {
         memcpy(&a.v4, sa, sizeof(a.v4));
         (void)inet_ntop(AF_INET, &a.v4.sin_addr, text, sizeof(text));
-        (void)snprintf(r->client, sizeof(r->client), "%s:%u", text,
+        (void)snprintf(p->text, sizeof(p->text), "%s:%u", text,
                        ntohs(a.v4.sin_port));
-        r->is_loopback = ntohl(a.v4.sin_addr.s_addr) >> 24 == 127;
-    } else if (sa && sa->sa_family == AF_INET6) {
+        p->is_loopback = ntohl(a.v4.sin_addr.s_addr) >> 24 == 127;
+    } else if (p && sa && sa->sa_family == AF_INET6) {
         memcpy(&a.v6, sa, sizeof(a.v6));
         (void)inet_ntop(AF_INET6, &a.v6.sin6_addr, text, sizeof(text));
-        (void)snprintf(r->client, sizeof(r->client), "[%s]:%u", text,
+        (void)snprintf(p->text, sizeof(p->text), "[%s]:%u", text,
                        ntohs(a.v6.sin6_port));
-        r->is_loopback = IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr);
+        p->is_loopback = IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr);
     }
+    return p;
 }
 
 /* ---- Circumstances ---- */

@@ -18,6 +18,7 @@
 #include "precondition.h"
 #include "range.h"
 #include "server.h"
+#include "stack/image_loan.h"
 
 /* What comes first, before the status line is sent: an error in it still has a
  * status of its own. */
@@ -35,6 +36,16 @@ enum {
 
 struct route;
 
+enum { PEER_TEXT = 64 };
+
+/* Who is at the other end of a connection. */
+struct peer {
+    char text[PEER_TEXT]; /* ADDR:PORT or [ADDR]:PORT */
+    bool is_loopback;
+};
+/* Once for a connection, whose socket context it is; NULL without memory. */
+struct peer *peer_new(struct MHD_Connection *connection);
+
 struct request {
     _Atomic unsigned refs;
     struct server *server;
@@ -44,7 +55,7 @@ struct request {
     char *path, *query;        /* raw; query NULL: none */
     const struct route *route; /* NULL: none */
     char method[16];
-    char client[64];
+    char client[PEER_TEXT];
     uint64_t start_ns;
     bool has_begun;     /* the handler has seen it */
     bool has_no_memory; /* for a header field */
@@ -57,7 +68,8 @@ struct request {
     char *range;
     char *if_match, *if_none_match, *if_modified_since, *if_unmodified_since,
         *if_range;
-    char *want_content_digest, *want_repr_digest, *origin, *content_type;
+    char *want_content_digest, *want_repr_digest, *origin, *content_type,
+        *accept;
     bool wants_events;    /* Accept names text/event-stream */
     char traceparent[56]; /* for origins; "": none */
 
@@ -75,6 +87,7 @@ struct request {
     struct multipart *multi; /* several ranges; NULL: first to last; new */
     uint8_t *piece;          /* its first bytes; new */
     size_t piece_len;
+    struct loan *loan; /* or all of it, where it lies in memory; new */
     bool is_foreign;   /* piece: an index in another tool's form */
     char *link;        /* of a page: where the next one is; or NULL; new */
     char location[96]; /* of what was made; "" */
@@ -96,9 +109,6 @@ struct request_io {
 struct request *request_new(struct server *server, const char *raw_uri);
 void request_ref(struct request *request);
 void request_unref(struct request *request);
-/* The value of a header field, fields of one name joined (RFC 9110 5.3); new,
- * NULL: none. */
-char *request_header(struct request *request, const char *name);
 /* 16 hexadecimal digits that nobody can guess, the same for this request: no
  * image can hold the boundary of its own parts. */
 const char *request_boundary(struct request *request);
@@ -161,6 +171,22 @@ enum MHD_Result answer_events(struct request *request, events_job *job);
 /* body.c: the content of a disk answer that is longer than its first piece.
  * NULL without memory. */
 struct MHD_Response *body_response(struct request *request);
+
+/* piece.c */
+/* Memory of at least len bytes, freed by free(3); NULL without memory. */
+uint8_t *piece_new(size_t len);
+/* All of an answer out of memory of piece_new(len), which is consumed; NULL
+ * without memory, and nothing is. */
+struct MHD_Response *piece_response(uint8_t *piece, size_t len);
+
+/* lent.c */
+/* The content of a disk answer, [off, off+len), as a loan of the request.
+ * False: read it. */
+bool lent_take(struct request *request, struct plt_io *io, uint64_t off,
+               uint64_t len);
+/* The response that is sent from the loan, which is consumed; NULL without
+ * memory. */
+struct MHD_Response *lent_response(struct request *request);
 
 /* access_log.c: one line at the end of a request. */
 void access_log(struct request *request, enum MHD_RequestTerminationCode end);

@@ -114,6 +114,19 @@ static void on_completed(void *cookie, struct MHD_Connection *connection,
     request_unref(r);
 }
 
+static void on_connection(void *cookie, struct MHD_Connection *connection,
+                          void **context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    (void)cookie;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        *context = peer_new(connection);
+        return;
+    }
+    free(*context);
+    *context = NULL;
+}
+
 static size_t no_unescape(void *cookie, struct MHD_Connection *connection,
                           char *text)
 {
@@ -212,6 +225,7 @@ static struct MHD_Daemon *start_daemon(struct server *s, int fd)
         0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log,
         NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_uri,
         s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, NULL,
         MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, NULL,
         MHD_OPTION_THREAD_POOL_SIZE, threads, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)s->config->max_connections, MHD_OPTION_CONNECTION_TIMEOUT,

@@ -65,6 +65,7 @@ struct cache {
     uint64_t budget;
     _Atomic uint64_t used;     /* blocks, bookkeeping, spares, reservations */
     _Atomic uint64_t reserved; /* mem_take */
+    _Atomic uint64_t lent;     /* counted in used as any block */
     uint64_t seed;
     struct shard shards[N_SHARDS];
 };
@@ -530,11 +531,27 @@ bool cache_is_tight(const struct cache *c)
            c->budget / 4;
 }
 
+bool cache_loan_take(struct cache *c, uint64_t bytes)
+{
+    const uint64_t before = atomic_fetch_add(&c->lent, bytes);
+
+    if (before + bytes <= c->budget / 8)
+        return true;
+    (void)atomic_fetch_sub(&c->lent, bytes);
+    return false;
+}
+
+void cache_loan_give(struct cache *c, uint64_t bytes)
+{
+    (void)atomic_fetch_sub(&c->lent, bytes);
+}
+
 void cache_stats(struct cache *c, struct cache_stats *out)
 {
     *out = (struct cache_stats){.budget = c->budget,
                                 .bytes = atomic_load(&c->used),
-                                .reserved = atomic_load(&c->reserved)};
+                                .reserved = atomic_load(&c->reserved),
+                                .lent = atomic_load(&c->lent)};
     for (size_t i = 0; i < N_SHARDS; i++) {
         struct shard *const s = &c->shards[i];
         lock_take(&s->lock);

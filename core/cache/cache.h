@@ -27,6 +27,7 @@ struct cache;
 
 struct cache_stats {
     uint64_t budget, bytes, reserved, blocks;     /* now */
+    uint64_t lent;                                /* now */
     uint64_t hits, fills, waits, full, evictions; /* since the start */
 };
 
@@ -69,6 +70,12 @@ bool cache_mem_fits(const struct cache *cache, uint64_t bytes);
 void cache_mem_give(struct cache *cache, uint64_t bytes);
 /* More than half of what may be taken is: time to close what nobody uses. */
 bool cache_is_tight(const struct cache *cache);
+
+/* Before a block is held for as long as a client takes to read from it: its
+ * length, out of the eighth of the budget that may be lent so.  A block that is
+ * lent twice counts twice.  False: enough is lent. */
+bool cache_loan_take(struct cache *cache, uint64_t bytes);
+void cache_loan_give(struct cache *cache, uint64_t bytes);
 
 void cache_stats(struct cache *cache, struct cache_stats *out);
 

@@ -44,8 +44,8 @@ struct driver_metrics *metrics_of(struct stack_metrics *m,
            d < &m->v[METRICS_DRIVERS - 1])
         d++;
     if (!d->name) {
-        d->name = driver->name;
         d->is_source = driver->kind == PLT_KIND_SOURCE;
+        d->name = driver->name;
     }
     lock_give(&m->lock);
     return d;

@@ -17,7 +17,9 @@ enum { METRICS_DRIVERS = 32, METRICS_BUCKETS = 12 };
 extern const uint64_t metrics_bounds_us[METRICS_BUCKETS - 1];
 
 struct driver_metrics {
-    const char *name; /* borrowed from the driver; NULL: a free place */
+    _Atomic(const char *) name; /* borrowed from the driver; NULL: a free
+                                   place.  Last set: who finds it has the rest
+                                   without a lock */
     bool is_source;
     _Atomic uint64_t reads, bytes;
     _Atomic uint64_t ns; /* in reads, without those of the layers below */

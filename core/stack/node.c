@@ -330,6 +330,13 @@ static void child_info(struct plt_child *child, struct plt_info *info)
         node->driver->info(node->image, info);
 }
 
+static enum plt_status child_lend(struct plt_child *child, struct plt_io *io,
+                                  uint64_t off, uint64_t len, plt_lend_fn *emit,
+                                  void *cookie)
+{
+    return node_lend((struct node *)child, io, off, len, emit, cookie);
+}
+
 struct node_stream {
     struct plt_stream stream; /* first */
     struct node *node;
@@ -432,7 +439,8 @@ void node_init(struct node *node, struct stack *stack,
                            .extents = child_extents,
                            .resolve_size = child_size,
                            .stream_open = child_stream,
-                           .info = child_info};
+                           .info = child_info,
+                           .lend = child_lend};
     atomic_init(&node->known_size, PLT_SIZE_UNKNOWN);
     lock_init(&node->serial);
     node_host_init(node);

@@ -78,6 +78,10 @@ uint64_t node_size(const struct node *node);
 PLT_MUST_USE enum plt_status node_read(struct node *node, struct plt_io *io,
                                        const struct plt_seg *segs, size_t n,
                                        struct plt_error *err);
+/* node_lend.c.  PLT_OK or PLT_AGAIN, as struct plt_driver's lend. */
+PLT_MUST_USE enum plt_status node_lend(struct node *node, struct plt_io *io,
+                                       uint64_t off, uint64_t len,
+                                       plt_lend_fn *emit, void *cookie);
 PLT_MUST_USE enum plt_status node_extents(struct node *node, struct plt_io *io,
                                           uint64_t off, uint64_t len,
                                           plt_extent_fn *emit, void *cookie,

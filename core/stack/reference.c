@@ -224,7 +224,11 @@ enum plt_status reference_parse(struct reference *out, const char *raw_path,
                                 const char *const *other_names,
                                 struct plt_error *err)
 {
-    *out = (struct reference){.target = calloc(1, REFERENCE_MAX + 2)};
+    /* Decoding makes nothing longer. */
+    const size_t raw_len = strlen(raw_path);
+    const size_t most = raw_len < REFERENCE_MAX ? raw_len : REFERENCE_MAX;
+
+    *out = (struct reference){.target = calloc(1, most + 2)};
     if (!out->target)
         return plt_fail(err, PLT_NOMEM, "a reference");
     enum plt_status st = parse_path(out, raw_path, err);

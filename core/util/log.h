@@ -32,6 +32,7 @@ struct log_line {
     enum log_level level;
     size_t len;
     bool is_cut;
+    bool is_dropped; /* above the level: nothing is put into it */
     char text[2048];
 };
 void log_begin(struct log_line *line, enum log_level level, const char *event);

@@ -308,4 +308,5 @@ PLT_DRIVER(.name = "curl", .aliases = "http,https",
            .caps = PLT_CAP_NOWAIT, .open = curl_open, .close = curl_close,
            .read = curl_read, .resolve_size = curl_resolve_size,
            .info = curl_info, .stream_open = curl_stream_open,
-           .identity = curl_identity, .revalidate = curl_revalidate)
+           .identity = curl_identity, .revalidate = curl_revalidate,
+           .lend = curl_lend)

@@ -216,6 +216,9 @@ const uint8_t *curl_known(const struct curl_image *ci, const struct plt_seg *s);
 
 /* Of block `number`: bytes. */
 size_t curl_block_len(const struct curl_image *ci, uint64_t number);
+/* As struct plt_driver's lend. */
+enum plt_status curl_lend(void *image, struct plt_io *io, uint64_t off,
+                          uint64_t len, plt_lend_fn *emit, void *cookie);
 /* From an origin with ranges, through the cache. */
 enum plt_status curl_read_ranges(struct curl_image *ci, struct plt_io *io,
                                  const struct plt_seg *segs, size_t n,

@@ -319,6 +319,33 @@ static void give(uint64_t from, const uint8_t *data, size_t len,
     }
 }
 
+/* What was kept of the ends is in no block. */
+enum plt_status curl_lend(void *image, struct plt_io *io, uint64_t off,
+                          uint64_t len, plt_lend_fn *emit, void *cookie)
+{
+    struct curl_image *const ci = (struct curl_image *)image;
+    const uint64_t end = off + len;
+
+    (void)io;
+    if (!ci->has_ranges)
+        return PLT_AGAIN;
+    while (off < end) {
+        const uint64_t k = off / CURL_BLOCK;
+        const size_t in = (size_t)(off % CURL_BLOCK);
+        const size_t block_len = curl_block_len(ci, k);
+        const size_t now =
+            end - off < block_len - in ? (size_t)(end - off) : block_len - in;
+        struct plt_block *block;
+        if (ci->host->block_claim(ci->host, k, block_len, true, &block) !=
+            PLT_CLAIM_HIT)
+            return PLT_AGAIN;
+        if (!emit(cookie, block->data + in, now, block))
+            return PLT_AGAIN;
+        off += now;
+    }
+    return PLT_OK;
+}
+
 enum plt_status curl_read_ranges(struct curl_image *ci, struct plt_io *io,
                                  const struct plt_seg *segs, size_t n,
                                  struct plt_error *err)

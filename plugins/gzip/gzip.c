@@ -270,6 +270,14 @@ static enum plt_status read_piece(struct gzip_image *gz, struct plt_io *io,
     return gzip_span_read(gz, io, buf, off, len, is_forward, did, err);
 }
 
+void gzip_was_asked_locked(struct gzip_image *gz, uint64_t from, uint64_t end)
+{
+    if (end > gz->want)
+        gz->want = end;
+    gz->want_from = from;
+    gz->want_ns = gzip_now_ns();
+}
+
 static enum plt_status gzip_read(void *image, struct plt_io *io,
                                  const struct plt_seg *segs, size_t n,
                                  struct plt_error *err)
@@ -287,10 +295,7 @@ static enum plt_status gzip_read(void *image, struct plt_io *io,
             from = segs[i].off;
     }
     pthread_mutex_lock(&gz->lock);
-    if (end > gz->want)
-        gz->want = end;
-    gz->want_from = from;
-    gz->want_ns = gzip_now_ns();
+    gzip_was_asked_locked(gz, from, end);
     /* Several readers may mix: what a wrong guess costs is decoding. */
     const bool is_forward = n && segs[0].off <= gz->next_off + AHEAD &&
                             segs[0].off + AHEAD >= gz->next_off;
@@ -437,4 +442,4 @@ PLT_DRIVER(.name = "gzip", .aliases = "dzip,dictzip,bgzf",
            .close = gzip_close, .read = gzip_read, .extents = gzip_extents,
            .resolve_size = gzip_resolve_size, .info = gzip_info,
            .index_get = gzip_index_get, .index_put = gzip_index_put,
-           .index_get_as = gzip_index_get_as)
+           .index_get_as = gzip_index_get_as, .lend = gzip_lend)

@@ -123,6 +123,14 @@ uint64_t gzip_now_ns(void);
 /* Wait on `moved` with the lock held, until until_ns at most. */
 void gzip_wait_locked(struct gzip_image *gz, uint64_t until_ns);
 
+/* gzip.c, lock held: [from, end) is being read, and the front goes on ahead of
+ * it. */
+void gzip_was_asked_locked(struct gzip_image *gz, uint64_t from, uint64_t end);
+
+/* gzip_lend.c: as struct plt_driver's lend. */
+enum plt_status gzip_lend(void *image, struct plt_io *io, uint64_t off,
+                          uint64_t len, plt_lend_fn *emit, void *cookie);
+
 /* gzip.c: wait until the front has come to the end. */
 enum plt_status gzip_await_end(struct gzip_image *gz, struct plt_io *io,
                                struct plt_error *err);

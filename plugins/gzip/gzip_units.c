@@ -12,8 +12,6 @@
 
 enum { CREW = 16 /* parts that a batch is decoded in, at most */ };
 
-/* Blocks of units are keyed by where they begin, apart from the blocks of a
- * plain stream: one that turns out to be none goes on as such. */
 static const uint64_t key_of_units = UINT64_C(1) << 63;
 
 struct work {
@@ -33,6 +31,11 @@ struct batch {
     size_t each; /* of mine, in one part */
     uint8_t *in;
 };
+
+uint64_t gzip_unit_key(const struct gzip_unit *unit)
+{
+    return key_of_units | unit->out;
+}
 
 /* ---- Decoding ---- */
 
@@ -134,7 +137,7 @@ static bool claim_all(struct batch *b, bool only_hit)
     for (size_t i = 0; i < b->n; i++) {
         struct work *const w = &b->work[i];
         const enum plt_claim c =
-            host->block_claim(host, key_of_units | w->unit.out, w->unit.out_len,
+            host->block_claim(host, gzip_unit_key(&w->unit), w->unit.out_len,
                               only_hit, &w->block);
         w->is_mine = c == PLT_CLAIM_FILL || (c == PLT_CLAIM_FULL && !only_hit);
         w->is_pending = c == PLT_CLAIM_PENDING;
@@ -238,7 +241,7 @@ void gzip_units_cache(struct gzip_image *gz, const struct gzip_unit *units,
         w->unit = units[i];
         w->in = u.chunk;
         const enum plt_claim c =
-            gz->host->block_claim(gz->host, key_of_units | units[i].out,
+            gz->host->block_claim(gz->host, gzip_unit_key(&units[i]),
                                   units[i].out_len, false, &w->block);
         if (c == PLT_CLAIM_FILL)
             b->mine[b->n_mine++] = b->n++;

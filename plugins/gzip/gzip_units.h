@@ -22,6 +22,10 @@ struct gzip_unit {
     uint32_t out_len, in_len;
 };
 
+/* Of its block in the cache: by where it begins, apart from the blocks of a
+ * plain stream, since one that turns out to be none goes on as such. */
+uint64_t gzip_unit_key(const struct gzip_unit *unit);
+
 /* Read segments by units; all lies in what is known. */
 enum plt_status gzip_units_read(struct gzip_image *gz, struct plt_io *io,
                                 const struct plt_seg *segs, size_t n,

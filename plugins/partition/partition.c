@@ -259,6 +259,17 @@ static enum plt_status partition_read(void *image, struct plt_io *io,
     return PLT_OK;
 }
 
+static enum plt_status partition_lend(void *image, struct plt_io *io,
+                                      uint64_t off, uint64_t len,
+                                      plt_lend_fn *emit, void *cookie)
+{
+    const struct part *const p = (const struct part *)image;
+
+    if (!PLT_HAS(p->child, lend))
+        return PLT_AGAIN;
+    return p->child->lend(p->child, io, off + p->off, len, emit, cookie);
+}
+
 /* What is asked, moved back to the partition's beginning. */
 struct shift {
     uint64_t off;
@@ -403,4 +414,4 @@ PLT_DRIVER(.name = "partition", .summary = "one partition of a disk (MBR, GPT)",
            .caps = PLT_CAP_NOWAIT, .options = partition_options,
            .open = partition_open, .close = partition_close,
            .read = partition_read, .extents = partition_extents,
-           .info = partition_info)
+           .info = partition_info, .lend = partition_lend)

@@ -371,4 +371,4 @@ PLT_DRIVER(.name = "qcow2", .summary = "qcow2 images, versions 2 and 3",
            .probe = qcow2_probe, .open = qcow2_open, .close = qcow2_close,
            .read = qcow2_read, .extents = qcow2_extents, .info = qcow2_info,
            .snapshots = qcow2_list_snapshots, .check = qcow2_check,
-           .dirty_extents = qcow2_dirty_extents)
+           .dirty_extents = qcow2_dirty_extents, .lend = qcow2_lend)

@@ -74,6 +74,9 @@ PLT_MUST_USE enum plt_status qcow2_extents(void *image, struct plt_io *io,
                                            uint64_t off, uint64_t len,
                                            plt_extent_fn *emit, void *cookie,
                                            struct plt_error *err);
+/* qcow2_lend.c: as struct plt_driver's lend. */
+enum plt_status qcow2_lend(void *image, struct plt_io *io, uint64_t off,
+                           uint64_t len, plt_lend_fn *emit, void *cookie);
 /* qcow2_check.c: more clusters have a refcount than the file has space for: its
  * data clusters were allocated in advance and not written.  Asked once. */
 PLT_MUST_USE enum plt_status qcow2_ask_preallocated(struct qcow2 *q,

@@ -69,6 +69,16 @@ static enum plt_status raw_read(void *image, struct plt_io *io,
     return PLT_OK;
 }
 
+static enum plt_status raw_lend(void *image, struct plt_io *io, uint64_t off,
+                                uint64_t len, plt_lend_fn *emit, void *cookie)
+{
+    struct raw *const r = (struct raw *)image;
+
+    if (!PLT_HAS(r->child, lend))
+        return PLT_AGAIN;
+    return r->child->lend(r->child, io, off + r->off, len, emit, cookie);
+}
+
 /* What is asked, moved back by the window's offset. */
 struct shift {
     uint64_t off;
@@ -117,4 +127,4 @@ PLT_DRIVER(.name = "raw", .summary = "a window over the layer below",
            .kind = PLT_KIND_FORMAT, .threads = PLT_CONCURRENT_READS,
            .caps = PLT_CAP_NOWAIT, .options = raw_options, .open = raw_open,
            .close = raw_close, .read = raw_read, .extents = raw_extents,
-           .info = raw_info)
+           .info = raw_info, .lend = raw_lend)

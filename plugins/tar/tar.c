@@ -585,6 +585,37 @@ static enum plt_status tar_read(void *image, struct plt_io *io,
     return st;
 }
 
+static enum plt_status tar_lend(void *image, struct plt_io *io, uint64_t off,
+                                uint64_t len, plt_lend_fn *emit, void *cookie)
+{
+    const struct tar *const t = (const struct tar *)image;
+    const uint64_t end = off + len;
+    size_t i = tar_map_find(&t->map, off);
+
+    if (!PLT_HAS(t->child, lend))
+        return PLT_AGAIN;
+    while (off < end) {
+        const uint64_t start = i < t->map.n ? t->map.pieces[i].off : UINT64_MAX;
+        uint64_t now = (start < end ? start : end) - off;
+        if (start > off) {
+            if (!emit(cookie, NULL, (size_t)now, NULL))
+                return PLT_AGAIN;
+            off += now;
+            continue;
+        }
+        const uint64_t in = off - start;
+        now = t->map.pieces[i].len - in;
+        if (now > end - off)
+            now = end - off;
+        if (t->child->lend(t->child, io, t->member.data + t->map.stored[i] + in,
+                           now, emit, cookie) != PLT_OK)
+            return PLT_AGAIN;
+        off += now;
+        i++;
+    }
+    return PLT_OK;
+}
+
 /* What the child says of a piece, moved to where the piece stands. */
 struct moved {
     uint64_t child_off, off, len;
@@ -725,4 +756,4 @@ PLT_DRIVER(.name = "tar", .summary = "a member of a tar archive, sparse or not",
            .caps = PLT_CAP_NOWAIT, .options = tar_options, .probe = tar_probe,
            .open = tar_open, .close = tar_close, .read = tar_read,
            .extents = tar_extents, .members = tar_members, .check = tar_check,
-           .info = tar_info)
+           .info = tar_info, .lend = tar_lend)

@@ -7,7 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "stack/image.h"
+#include "cache/cache.h"
+#include "stack/image_loan.h"
 #include "util/log.h"
 
 static char log_text_seen[65536];
@@ -195,4 +196,35 @@ Test(abi, a_driver_that_breaks_the_order_of_extents_fails_that_request_alone)
         (void)unlink(file_path);
     }
     images_free(images);
+}
+
+Test(abi, a_driver_that_lends_other_bytes_than_asked_lends_nothing)
+{
+    struct images *const images = load();
+    for (const char *how = ".slobzdne"; *how; how++) {
+        struct plt_io io = make_io();
+        struct image *const image = open_over(images, "badlend", *how);
+        struct loan *loan = NULL;
+        struct cache_stats stats;
+        size_t n;
+        const bool is_lent = image_lend(image, &io, 0, 10, &loan) == PLT_OK;
+        cr_expect_eq(is_lent, *how == '.', "%c", *how);
+        if (is_lent) {
+            const struct loan_piece *const p = loan_pieces(loan, &n);
+            cr_expect_eq(n, 1);
+            cr_expect_eq(p->len, 10);
+            cr_expect_arr_eq(p->data, ".123456789", 10);
+            cache_stats(images_cache(images), &stats);
+            cr_expect_eq(stats.lent, 10);
+        }
+        /* its bytes outlast the image */
+        image_unref(image);
+        if (is_lent)
+            cr_expect_arr_eq(loan_pieces(loan, &n)->data, ".123456789", 10);
+        loan_free(loan);
+        cache_stats(images_cache(images), &stats);
+        cr_expect_eq(stats.lent, 0, "%c", *how);
+        (void)unlink(file_path);
+    }
+    images_free(images); /* asserts that no block is still held */
 }

@@ -52,7 +52,11 @@ static inline struct bytes load(const char *dir, const char *name)
     return b;
 }
 
-/* Random spans of `image` are those of `want`; a fixed sequence. */
+/* Spans that were lent, by all tests so far. */
+static unsigned n_lent;
+
+/* Random spans of `image` are those of `want`, lent where they are as well as
+ * read; a fixed sequence. */
 static inline void same_spans(void *image, struct bytes want, unsigned n,
                               const char *what)
 {
@@ -68,6 +72,11 @@ static inline void same_spans(void *image, struct bytes want, unsigned n,
                      PLT_OK, "%s: %s", what, err.text);
         cr_assert_eq(memcmp(got, want.p + off, len), 0, "%s at %zu+%zu", what,
                      off, len);
+        if (memhost_lend(&platter_driver, image, got, off, len) != PLT_OK)
+            continue;
+        cr_assert_eq(memcmp(got, want.p + off, len), 0, "%s lent at %zu+%zu",
+                     what, off, len);
+        n_lent++;
     }
     free(got);
 }
@@ -86,6 +95,7 @@ static inline void same_as(const char *dir, const char *file, struct bytes want,
     for (uint64_t fail_at = 0; fail_at <= reads && fail_at < 40; fail_at++) {
         struct memhost *const h = memhost_new(budget, NULL);
         memchild_init(&child, packed.p, packed.n);
+        child.lends = true;
         child.fail_at = fail_at;
         child.fail_forever = fail_at % 2;
         enum plt_status st =

@@ -183,6 +183,55 @@ def on_disk():
         server = before
 
 
+@case("answers out of the cache, while images close under them and clients stay, are slow, or leave")
+def lent():
+    gate = Platterd({"web": nginx.url(), "lab": www}, "--cache-size", "48M", "--max-open", "6",
+                    "--revalidate", "600", "--workers", "32")
+    end = time.time() + 12
+    wrong, held, counts = [], [0], Counter()
+
+    def ask(i):
+        rnd = random.Random(i)
+        while time.time() < end:
+            # What is hot is lent; the others make images close.
+            path = rnd.choice(PATHS[:3] if rnd.random() < 0.9 else PATHS)
+            n = rnd.randrange(100 << 10, 300 << 10)
+            off = rnd.randrange(1 << 20)
+            c = socket.socket()
+            c.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)  # small buffers on its way
+            c.settimeout(60)
+            c.connect(("127.0.0.1", gate.port))
+            c.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                      f"Range: bytes={off}-{off + n - 1}\r\n\r\n".encode())
+            time.sleep(rnd.choice([0, 0, 0.02, 0.3]))
+            got = c.recv(1 << 20)
+            while rnd.random() > 0.002:
+                more = c.recv(1 << 20)
+                if not more:
+                    head, _, body = got.partition(b"\r\n\r\n")
+                    counts[head[9:12]] += 1
+                    if head[9:12] == b"206" and body != whole[off:off + n] and len(body) == n:
+                        wrong.append((path, off, n))
+                    break
+                got += more
+            c.close()
+
+    def watch():
+        while time.time() < end:
+            text = gate.get("/metrics").body.decode()
+            held.append(int(re.search(r"^platter_cache_lent_bytes (\d+)$", text, re.M)[1]))
+            time.sleep(0.02)
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(16)]
+    threads.append(threading.Thread(target=watch))
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong, wrong[:3]
+    assert counts[b"206"] > 100 and 0 < max(held) <= 6 << 20, (counts, max(held))
+    gate.stop()
+
+
 @case("clients that leave in the middle do no harm")
 def leaving():
     def leave(i):

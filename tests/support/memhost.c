@@ -78,6 +78,18 @@ static enum plt_status child_fault(struct memchild *m, struct plt_error *err)
     return PLT_OK;
 }
 
+enum bstate { FILLING, FILLED, FAILED };
+
+struct bentry {
+    struct plt_block block; /* first */
+    struct memhost *host;   /* NULL: a child's, lent */
+    struct bentry *next;
+    uint64_t key, used;
+    unsigned refs;
+    enum bstate state;
+    struct plt_error err;
+};
+
 static enum plt_status child_read(struct plt_child *child, struct plt_io *io,
                                   const struct plt_seg *segs, size_t n,
                                   struct plt_error *err)
@@ -172,6 +184,27 @@ static enum plt_status child_stream(struct plt_child *child, struct plt_io *io,
     return PLT_OK;
 }
 
+/* A copy of the span as a block of nobody's, where the test says so. */
+static enum plt_status child_lend(struct plt_child *child, struct plt_io *io,
+                                  uint64_t off, uint64_t len, plt_lend_fn *emit,
+                                  void *cookie)
+{
+    struct memchild *const m = (struct memchild *)child;
+
+    (void)io;
+    MUST(off <= m->size && len <= m->size - off);
+    if (!m->lends)
+        return PLT_AGAIN;
+    struct bentry *const e = calloc(1, sizeof(*e));
+    MUST(e);
+    e->block.len = (size_t)len;
+    e->block.data = malloc(e->block.len);
+    MUST(e->block.data);
+    memcpy(e->block.data, m->data + off, e->block.len);
+    return emit(cookie, e->block.data, e->block.len, &e->block) ? PLT_OK
+                                                                : PLT_AGAIN;
+}
+
 static void child_info(struct plt_child *child, struct plt_info *info)
 {
     (void)child; /* bytes: nothing to say of themselves */
@@ -187,7 +220,8 @@ void memchild_init(struct memchild *m, const void *data, uint64_t size)
                                   .extents = child_extents,
                                   .resolve_size = child_size,
                                   .stream_open = child_stream,
-                                  .info = child_info};
+                                  .info = child_info,
+                                  .lend = child_lend};
     m->data = data;
     m->size = size;
     m->fail_with = PLT_ORIGIN;
@@ -204,17 +238,6 @@ uint64_t memchild_bytes(struct memchild *m)
 }
 
 /* ---- host ---- */
-
-enum bstate { FILLING, FILLED, FAILED };
-
-struct bentry {
-    struct plt_block block; /* first */
-    struct bentry *next;
-    uint64_t key, used;
-    unsigned refs;
-    enum bstate state;
-    struct plt_error err;
-};
 
 struct named {
     struct named *next;
@@ -293,6 +316,7 @@ static enum plt_claim claim(struct plt_host *host, uint64_t key, size_t len,
         e->block.data = malloc(len);
         MUST(e->block.data);
         e->block.len = len;
+        e->host = h;
         e->key = key;
         e->refs = 1;
         e->used = ++h->tick;
@@ -708,6 +732,54 @@ enum plt_status memhost_read(const struct plt_driver *driver, void *image,
 {
     const struct plt_seg seg = {off, len, buf};
     return driver->read(image, memhost_io(), &seg, 1, err);
+}
+
+/* Where lent bytes are copied to. */
+struct borrower {
+    uint8_t *buf;
+    size_t left;
+    unsigned stop; /* after so many pieces; 0: never */
+};
+
+static bool borrow(void *cookie, const void *data, size_t len,
+                   struct plt_block *block)
+{
+    struct borrower *const b = (struct borrower *)cookie;
+    struct bentry *const e = (struct bentry *)block;
+    const uint8_t *const from = data;
+
+    MUST(len > 0 && len <= b->left && !data == !block);
+    MUST(!block ||
+         (from >= block->data && from + len <= block->data + block->len));
+    if (block)
+        memcpy(b->buf, data, len);
+    else
+        memset(b->buf, 0, len);
+    b->buf += len;
+    b->left -= len;
+    if (e && e->host) {
+        release(&e->host->host, block);
+    } else if (e) {
+        free(block->data);
+        free(e);
+    }
+    return !b->stop || --b->stop;
+}
+
+enum plt_status memhost_lend(const struct plt_driver *driver, void *image,
+                             void *buf, uint64_t off, size_t len)
+{
+    struct plt_io io;
+    struct borrower all = {buf, len, 0}, one = {buf, len, 1};
+
+    memhost_io_init(&io, PLT_IO_NOWAIT, 0);
+    if (!driver->lend)
+        return PLT_AGAIN;
+    /* Who says stop after the first piece has it, and nothing of it leaks. */
+    (void)driver->lend(image, &io, off, len, borrow, &one);
+    const enum plt_status st = driver->lend(image, &io, off, len, borrow, &all);
+    MUST(st == PLT_OK ? all.left == 0 : st == PLT_AGAIN);
+    return st;
 }
 
 struct json {

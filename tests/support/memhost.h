@@ -14,6 +14,7 @@ struct memchild {
     struct plt_child child; /* first: hand &m->child to the driver */
     const uint8_t *data;    /* borrowed */
     uint64_t size;
+    bool lends;        /* bytes of any span; otherwise none */
     bool hide_size;    /* child.size is PLT_SIZE_UNKNOWN until resolved */
     uint64_t fail_at;  /* fail the n-th read (vectored call or stream read) */
     bool fail_forever; /* ... and all after it */
@@ -63,6 +64,11 @@ enum plt_status memhost_open(struct memhost *h, const struct plt_driver *driver,
 enum plt_status memhost_read(const struct plt_driver *driver, void *image,
                              void *buf, uint64_t off, size_t len,
                              struct plt_error *err);
+
+/* The span as it is lent, copied; PLT_AGAIN: it is not.  Asserts the contract
+ * of plt_lend_fn. */
+enum plt_status memhost_lend(const struct plt_driver *driver, void *image,
+                             void *buf, uint64_t off, size_t len);
 
 /* info as compact JSON text; new. */
 char *memhost_info(const struct plt_driver *driver, void *image);

@@ -44,6 +44,12 @@ Test(partition, reads_of_any_number_of_pieces_equal_the_slice)
                 memcmp(segs[i].buf, d.p + FIRST * S + segs[i].off, segs[i].len),
                 0, "piece %zu of %zu", i, counts[c]);
     }
+    cr_assert_eq(memhost_lend(&platter_driver, o.image, got, 700, 9000),
+                 PLT_AGAIN);
+    o.child.lends = true;
+    cr_assert_eq(memhost_lend(&platter_driver, o.image, got, 700, 9000),
+                 PLT_OK);
+    cr_assert_eq(memcmp(got, d.p + FIRST * S + 700, 9000), 0);
     free(got);
     close_over(&o);
     disk_free(&d);

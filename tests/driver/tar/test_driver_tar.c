@@ -24,6 +24,7 @@ Test(tar, every_form_gives_the_file_that_was_packed)
     struct bytes want = load(dir, "disk.raw");
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
         same_as(dir, files[i], want, 1 << 20, true);
+    cr_assert_geq(n_lent, 20 * sizeof(files) / sizeof(files[0]));
     free(want.p);
     remove_files(dir);
 }

@@ -120,6 +120,14 @@ enum plt_child_flag {
 };
 
 struct plt_info;
+struct plt_block;
+
+/* Bytes lent from memory, handed on in order and without a gap: len of them at
+ * data, which lie inside block; or data and block NULL: len zeros.  The
+ * reference to block that the lender has becomes the receiver's, whatever this
+ * answers.  False: stop, and answer PLT_AGAIN. */
+typedef bool plt_lend_fn(void *cookie, const void *data, size_t len,
+                         struct plt_block *block);
 
 /* The layer below.  Lives until .close returns.
  * Threads: any number of calls at once. */
@@ -156,6 +164,14 @@ struct plt_child {
      * differential disk compares what its parent is with what it was.  Does not
      * wait. */
     void (*info)(struct plt_child *child, struct plt_info *info);
+
+    /* ---- ABI 1.4 ---- */
+
+    /* As struct plt_driver's lend; always there (a driver that has none lends
+     * nothing: PLT_AGAIN). */
+    enum plt_status (*lend)(struct plt_child *child, struct plt_io *io,
+                            uint64_t off, uint64_t len, plt_lend_fn *emit,
+                            void *cookie);
 };
 
 /* ---- What the core does for a driver ----------------------------------- */
@@ -558,7 +574,19 @@ struct plt_driver {
                                     const char *form, plt_put_fn *put,
                                     void *cookie, struct plt_error *err);
 
-    /* ABI 1.3 ends here.  Append below; never insert, reorder or retype. */
+    /* ABI 1.3 ends here. */
+
+    /* Optional: lend the bytes [off, off+len) where they are in memory, so that
+     * an answer is sent from there and not copied.  OK: all of them have been
+     * emitted; PLT_AGAIN: something of them is not in memory, lies in no block,
+     * or emit said stop; then what was emitted is worth nothing and the caller
+     * reads.  The span lies inside the size, or ends before the driver knows
+     * its end.  io has PLT_IO_NOWAIT; called with PLT_CONCURRENT_READS alone.
+     */
+    enum plt_status (*lend)(void *image, struct plt_io *io, uint64_t off,
+                            uint64_t len, plt_lend_fn *emit, void *cookie);
+
+    /* ABI 1.4 ends here.  Append below; never insert, reorder or retype. */
 };
 
 #define PLT_EXPORT __attribute__((visibility("default")))
