@@ -76,4 +76,18 @@ def symbols():
         assert not re.search(r"\b(RPATH|RUNPATH)\b", read("-d", f)), f
 
 
+@case("the unit of systemd is as closed as it says")
+def unit():
+    path = os.path.join(os.path.dirname(__file__), "../../deploy/platterd.service")
+    r = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", path],
+                       capture_output=True, text=True)
+    level = re.search(r"Overall exposure level for platterd.service: ([0-9.]+)", r.stdout)
+    assert level and float(level[1]) < 1.5, (r.stdout[-300:], r.stderr)
+    r = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True)
+    other = [x for x in r.stderr.splitlines()
+             if not re.search(r"not executable|man platterd|Failed to prepare filename", x)
+             and "platterd" in x]
+    assert not other, other
+
+
 main()
