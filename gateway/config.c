@@ -19,6 +19,7 @@
 #include "stack/catalogue.h"
 #include "cache/disk_cache.h"
 #include "stack/policy.h"
+#include "stack/readahead.h"
 
 enum {
     REVALIDATE_MS = 5000,
@@ -43,6 +44,9 @@ static const char usage_text[] =
     "  --cache-size N          memory for decoded data (default 256M)\n"
     "  --disk-cache-size N     of the state folder, for what was fetched or\n"
     "                          decoded, 64M or more (default 0: none)\n"
+    "  --readahead N           bytes ahead of who reads in order (default 4M; "
+    "0:\n"
+    "                          none)\n"
     "  --deadline SECONDS      of one wait for a source (default 30)\n"
     "  --workers N             threads for requests that wait (default 256)\n"
     "  --max-waiting-per-image N   (default 64)\n"
@@ -309,6 +313,8 @@ static const struct setting settings[] = {
      (uint64_t)MAX_CACHE_G << 30, false},
     {"disk_cache_size", SIZE, FIELD(disk_cache_bytes), DISK_CACHE_LEAST,
      DISK_CACHE_MOST, true},
+    {"readahead", SIZE, FIELD(readahead_bytes), READAHEAD_LEAST, READAHEAD_MOST,
+     true},
     {"deadline", NUMBER, FIELD(deadline_s), 1, 3600, false},
     {"workers", NUMBER, FIELD(workers), 1, 4096, false},
     {"max_waiting_per_image", NUMBER, FIELD(max_waiting), 1, 65536, false},
@@ -422,6 +428,7 @@ static const struct option options[] = {
     {"plugin-path", required_argument, NULL, 0},
     {"cache-size", required_argument, NULL, 0},
     {"disk-cache-size", required_argument, NULL, 0},
+    {"readahead", required_argument, NULL, 0},
     {"deadline", required_argument, NULL, 0},
     {"workers", required_argument, NULL, 0},
     {"max-waiting-per-image", required_argument, NULL, 0},
@@ -592,6 +599,7 @@ int config_parse(struct config *c, int argc, char **argv, bool is_reload)
     struct config_parse p = {.config = c, .is_log = is_reload};
 
     *c = (struct config){.cache_bytes = UINT64_C(256) << 20,
+                         .readahead_bytes = UINT64_C(4) << 20,
                          .deadline_s = 30,
                          .workers = 256,
                          .max_waiting = 64,

@@ -148,6 +148,16 @@ static enum plt_status read_first(struct request *r, struct plt_io *io)
     return image_read(r->image, io, &seg, 1, &r->err);
 }
 
+/* Told before it is read: what comes next is then read beside it.  A long
+ * answer is read ahead of by body.c, several ranges are nobody's order. */
+static void tell(const struct request *r, bool is_hit)
+{
+    const uint64_t len = content_len(r);
+
+    if (len && !r->multi && !r->is_head)
+        image_seen(r->image, r->client_number, r->first, len, is_hit);
+}
+
 /* Everything, waiting as it must. */
 static void disk_job(void *cookie)
 {
@@ -168,8 +178,10 @@ static void disk_job(void *cookie)
         st = image_resolve_size(r->image, &io.io, &r->size, &r->err);
     if (st == PLT_OK)
         st = decide(r);
-    if (st == PLT_OK)
+    if (st == PLT_OK) {
+        tell(r, false);
         st = read_first(r, &io.io);
+    }
     if (st == PLT_OK)
         r->err.status = PLT_OK;
     if (r->has_entered) {
@@ -297,6 +309,8 @@ static bool try_now(struct request *r, enum MHD_Result *result)
         st = read_first(r, &io.io);
     if (st == PLT_AGAIN)
         return false;
+    if (st == PLT_OK)
+        tell(r, true);
     r->err.status = st;
     *result = st == PLT_OK ? answer_disk(r) : answer_error(r, &r->err);
     return true;

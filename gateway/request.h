@@ -45,6 +45,7 @@ struct request {
     const struct route *route; /* NULL: none */
     char method[16];
     char client[64];
+    uint64_t client_number; /* of its address, without the port */
     uint64_t start_ns;
     bool has_begun;     /* the handler has seen it */
     bool has_no_memory; /* for a header field */

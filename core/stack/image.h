@@ -21,6 +21,7 @@
 
 struct images;
 struct image;
+struct prefetch;
 
 struct images_config {
     const char *plugin_path; /* folders, colon separated; NULL: the built-in */
@@ -28,6 +29,8 @@ struct images_config {
     uint64_t cache_bytes;    /* the one budget for decoded data and tables */
     uint64_t disk_cache_bytes; /* in state_dir, for blocks that were dear; 0:
                                   none, else DISK_CACHE_LEAST to _MOST */
+    uint64_t readahead_bytes;  /* the most ahead of one stream, up to
+                                  READAHEAD_MOST; 0: nothing is read ahead */
     unsigned max_open;      /* stacks kept open, idle ones closed first; 256 */
     unsigned revalidate_ms; /* ask the source at most this often; 0: 5000 */
     bool is_always_revalidated; /* revalidate_ms 0 means at every opening */
@@ -97,6 +100,7 @@ void images_visit(struct images *images,
                   void (*fn)(void *cookie, struct image *image), void *cookie);
 struct cache *images_cache(struct images *images);
 struct disk_cache *images_disk_cache(struct images *images); /* or NULL */
+struct prefetch *images_prefetch(struct images *images);     /* prefetch.h */
 const struct stack_metrics *images_metrics(struct images *images);
 
 /* Open, or take a reference to what is open.  *out is new (image_unref).
@@ -173,6 +177,11 @@ const char *image_name(const struct image *image);
 PLT_MUST_USE enum plt_status image_read(struct image *image, struct plt_io *io,
                                         const struct plt_seg *segs, size_t n,
                                         struct plt_error *err);
+/* A client asked for [off, off+len) of the disk, and had it from memory at once
+ * or not (image_follow.c).  client: a number that all its connections share.
+ * Reads ahead of who reads in order.  Does not wait. */
+void image_seen(struct image *image, uint64_t client, uint64_t off,
+                uint64_t len, bool is_hit);
 /* Checked, merged and clipped extents of [off, off+len). */
 PLT_MUST_USE MAY_WAIT enum plt_status
 image_extents(struct image *image, struct plt_io *io, uint64_t off,

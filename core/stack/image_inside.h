@@ -3,7 +3,11 @@
 #ifndef STACK_IMAGE_INSIDE_H
 #define STACK_IMAGE_INSIDE_H
 
+#include <stdatomic.h>
+
 #include "stack/image.h"
+#include "stack/prefetch.h"
+#include "stack/readahead.h"
 #include "stack/stack.h"
 
 struct stack *image_stack(const struct image *image); /* borrowed */
@@ -28,5 +32,19 @@ bool image_is_selected(const struct image *image);
 /* {"name", selectors...} as it was asked for; new. */
 json_t *image_reference_json(const struct image *image);
 struct cache *image_cache(struct image *image); /* borrowed */
+
+/* What is known of those who read an image (image_follow.c). */
+struct image_follow {
+    _Atomic(struct readahead *) readahead; /* NULL: not yet, or not wanted */
+};
+struct image_follow *image_follow(struct image *image); /* borrowed */
+void image_follow_release(struct image *image);
+struct images *image_images(struct image *image); /* borrowed */
+/* The most that is read ahead of a stream, bytes; 0: nothing. */
+uint64_t images_readahead(const struct images *images);
+/* The next who asks for it finds it: it has not changed and was not deleted. */
+bool image_is_listed(struct image *image);
+/* Requests that wait for it now. */
+unsigned image_waiting(struct image *image);
 
 #endif

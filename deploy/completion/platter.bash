@@ -48,7 +48,8 @@ _platterd()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     local options="--origin --listen --image --secret --cors --config --check-config
-        --state --state-dir --plugin-path --cache-size --disk-cache-size --deadline --workers
+        --state --state-dir --plugin-path --cache-size --disk-cache-size --readahead
+        --deadline --workers
         --max-waiting-per-image --max-open --max-connections --max-ranges
         --revalidate --sidecars --drain --log-level --pid-file --help --version"
 
@@ -57,8 +58,8 @@ _platterd()
     --config | --pid-file) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     --state | --state-dir | --plugin-path) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
     --log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$cur") ;;
-    --origin | --listen | --image | --secret | --cors | --cache-size | --disk-cache-size | --deadline | \
-        --workers | --max-waiting-per-image | --max-open | --max-connections | \
+    --origin | --listen | --image | --secret | --cors | --cache-size | --disk-cache-size | --readahead | \
+        --deadline | --workers | --max-waiting-per-image | --max-open | --max-connections | \
         --max-ranges | --revalidate | --sidecars | --drain) ;;
     *) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;
     esac
