@@ -28,9 +28,10 @@ enum { FIRST_PIECE = 256 * 1024 };
 enum { MULTI_PIECE = 1024 * 1024 };
 
 enum {
-    REQUEST_ID = 65,        /* with its NUL */
-    MAX_BODY = 64 * 1024,   /* of a POST; beyond it 413 */
-    MAX_DRAIN = 1024 * 1024 /* a body that means nothing is read so far */
+    REQUEST_ID = 65,              /* with its NUL */
+    MAX_BODY = 64 * 1024,         /* of a POST; beyond it 413 */
+    MAX_TRACE_BODY = 1024 * 1024, /* of a boot trace */
+    MAX_DRAIN = 1024 * 1024       /* a body that means nothing is read so far */
 };
 
 struct route;
@@ -130,6 +131,10 @@ enum MHD_Result handle_openapi(struct request *request);
 enum MHD_Result handle_index(struct request *request);
 /* A list that is at hand, in pages; stolen. */
 enum MHD_Result answer_list(struct request *request, json_t *list);
+/* handle_trace.c: boot traces, prefetches */
+enum MHD_Result handle_trace(struct request *request);
+/* handle_images.c: the body says that it is JSON. */
+bool request_is_json(const struct request *request);
 /* handle_metrics.c */
 enum MHD_Result handle_metrics(struct request *request);
 

@@ -30,20 +30,30 @@ static void *on_uri(void *cookie, const char *uri,
     return request_new((struct server *)cookie, uri);
 }
 
+/* A boot trace is longer than what others send; who may not send one is not
+ * listened to so far. */
+static size_t max_body(const struct request *r)
+{
+    return r->route && r->route->kind == KIND_TRACE && r->is_loopback
+               ? MAX_TRACE_BODY
+               : MAX_BODY;
+}
+
 /* The body of a POST is kept, any other means nothing to us (RFC 9110 9.3.1)
  * and is dropped; neither without end. */
 static enum MHD_Result take_body(struct request *r, const char *data,
                                  size_t len)
 {
     const bool is_kept = strcmp(r->method, "POST") == 0;
+    const size_t most = max_body(r);
 
     r->body_len += len;
     if (r->body_len > MAX_DRAIN)
         return MHD_NO;
-    if (!is_kept || r->body_len > MAX_BODY)
+    if (!is_kept || r->body_len > most)
         return MHD_YES;
     if (!r->body)
-        r->body = calloc(1, MAX_BODY + 1);
+        r->body = calloc(1, most + 1);
     if (!r->body)
         return MHD_NO;
     memcpy(r->body + (r->body_len - len), data, len);
@@ -56,13 +66,17 @@ static bool is_too_large(struct request *r)
 {
     const char *const text = MHD_lookup_connection_value(
         r->connection, MHD_HEADER_KIND, "Content-Length");
-    return text && strtoull(text, NULL, 10) > MAX_BODY;
+    return text && strtoull(text, NULL, 10) > max_body(r);
 }
 
 static enum MHD_Result answer_too_large(struct request *r)
 {
+    char detail[64];
+
+    (void)snprintf(detail, sizeof(detail),
+                   "a request's body may have %zu bytes", max_body(r));
     return answer_problem(r, MHD_HTTP_CONTENT_TOO_LARGE, "content too large",
-                          "a request's body may have 65536 bytes");
+                          detail);
 }
 
 static enum MHD_Result on_request(void *cookie,
@@ -90,7 +104,7 @@ static enum MHD_Result on_request(void *cookie,
         *upload_len = 0;
         return take_body(r, upload, len);
     }
-    if (r->body_len > MAX_BODY)
+    if (r->body_len > max_body(r))
         return answer_too_large(r);
     const bool is_first = !r->has_dispatched;
     r->has_dispatched = true;

@@ -37,6 +37,8 @@ enum {
     DEFAULT_MAX_OPEN = 256,
     DEFAULT_REVALIDATE_MS = 5000,
     MAX_OPEN_LIMIT = 4096,
+    PREFETCH_SHARE = 4,  /* of the open images, at most so many are kept open by
+                            prefetches */
     READAHEAD_SHARE = 8, /* of the budget, at most so much ahead of a stream */
     DISK_EPOCH = 1 /* change it when the keys of any driver's blocks, or what is
                       in the blocks, mean something else than before */
@@ -73,6 +75,7 @@ struct images {
     struct catalogue *catalogue;
     struct checksums *checksums;
     struct prefetch *prefetch;
+    struct traces *traces;
     uint64_t seed;
 
     struct lock lock;
@@ -98,6 +101,7 @@ static uint64_t hash_key(const struct images *images, const char *key)
 
 static void destroy(struct image *image)
 {
+    image_follow_release(image);
     if (image->stack) {
         struct log_line l;
         log_begin(&l, LOG_INFO, "stack_closed");
@@ -105,7 +109,6 @@ static void destroy(struct image *image)
         log_end(&l);
         stack_close(image->stack);
     }
-    image_follow_release(image);
     json_decref(image->choices);
     free(image->key);
     free(image->name);
@@ -244,11 +247,16 @@ enum plt_status images_new(const struct images_config *config,
                                         .dir = images->env.state_dir,
                                         .limit = config->disk_cache_bytes,
                                         .epoch = DISK_EPOCH});
-    if (st == PLT_OK &&
-        !(images->prefetch = prefetch_new(
-              images->cache,
-              (config->cache_bytes + config->disk_cache_bytes) / 2)))
-        st = plt_fail(err, PLT_NOMEM, "the set of images");
+    if (st == PLT_OK) {
+        images->prefetch = prefetch_new(
+            images->cache, (config->cache_bytes + config->disk_cache_bytes) / 2,
+            images->config.max_open < PREFETCH_SHARE
+                ? 1
+                : images->config.max_open / PREFETCH_SHARE);
+        images->traces = traces_new(images->env.state_dir, images->cache);
+        if (!images->prefetch || !images->traces)
+            st = plt_fail(err, PLT_NOMEM, "the set of images");
+    }
     if (st == PLT_OK) {
         const int sys = pthread_create(&images->reaper, NULL, reap, images);
         if (sys != 0)
@@ -280,6 +288,7 @@ void images_free(struct images *images)
     if (has_reaper)
         ASSERT(pthread_join(images->reaper, NULL) == 0);
     prefetch_free(images->prefetch);
+    traces_free(images->traces);
     free(images->table);
     registry_free(images->registry);
     catalogue_free(images->catalogue);
@@ -965,6 +974,11 @@ struct image_follow *image_follow(struct image *image)
 struct prefetch *images_prefetch(struct images *images)
 {
     return images->prefetch;
+}
+
+struct traces *images_traces(struct images *images)
+{
+    return images->traces;
 }
 
 struct images *image_images(struct image *image)

@@ -256,6 +256,46 @@ PLT_MUST_USE MAY_WAIT enum plt_status image_index_build(struct image *image,
                                                         uint64_t *out,
                                                         struct plt_error *err);
 
+/* ---- Boot traces and prefetching (image_trace.c) ---- */
+
+enum { IMAGE_PREFETCH_RANGES = 1024 };
+
+/* The disk's size must be known (image_resolve_size).  A trace is that of the
+ * image's ETag, whatever name it is asked for by. */
+
+/* Begin to record what clients read, for so many seconds (1 to 3600); the trace
+ * that was kept stays until then. */
+PLT_MUST_USE enum plt_status image_trace_record(struct image *image,
+                                                unsigned seconds,
+                                                struct plt_error *err);
+/* What is being recorded, else what is kept: {"version", "state",
+ * "virtual-size", "bytes", "truncated", "reads": [[offset, length, ms], ...],
+ * "etag", "created"}.  PLT_NOT_FOUND: nothing.  new in *out. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_trace_json(struct image *image, json_t **out, struct plt_error *err);
+/* Keep this one, which may come from anywhere; a recording ends.  PLT_INVALID:
+ * damaged, or of a disk of another size. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_trace_load(struct image *image, json_t *value, struct plt_error *err);
+/* Forget it, and what is being recorded. */
+PLT_MUST_USE MAY_WAIT enum plt_status image_trace_drop(struct image *image,
+                                                       struct plt_error *err);
+
+/* Read in the background: what the kept trace says, the whole disk, or ranges
+ * [[offset, length], ...], 1 to IMAGE_PREFETCH_RANGES.  One that runs for this
+ * image ends.  PLT_BUSY: too many wait. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_prefetch_trace(struct image *image, struct plt_error *err);
+PLT_MUST_USE enum plt_status image_prefetch_disk(struct image *image,
+                                                 struct plt_error *err);
+PLT_MUST_USE enum plt_status
+image_prefetch_ranges(struct image *image, json_t *rows, struct plt_error *err);
+/* The last of them as prefetch_json; PLT_NOT_FOUND: none.  new in *out. */
+PLT_MUST_USE enum plt_status
+image_prefetch_json(struct image *image, json_t **out, struct plt_error *err);
+PLT_MUST_USE enum plt_status image_prefetch_cancel(struct image *image,
+                                                   struct plt_error *err);
+
 /* ---- In order, read in parallel (image_pump.c) ---- */
 
 /* A piece of the disk.  data NULL: all of it is zeros, and was not read. */

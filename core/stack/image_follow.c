@@ -24,6 +24,9 @@ static struct readahead *readers(struct image *image, bool is_hit)
 
 void image_follow_release(struct image *image)
 {
+    if (image_stack(image))
+        image_trace_close(image);
+    recorder_free(atomic_load(&image_follow(image)->recorder));
     readahead_free(atomic_load(&image_follow(image)->readahead));
 }
 
@@ -34,7 +37,10 @@ void image_seen(struct image *image, uint64_t client, uint64_t off,
     struct readahead *const ra = readers(image, is_hit);
     struct readahead_plan plan;
 
-    if (!ra || size == PLT_SIZE_UNKNOWN)
+    if (size == PLT_SIZE_UNKNOWN)
+        return;
+    image_trace_seen(image, off, len, is_hit);
+    if (!ra)
         return;
     readahead_see(ra, client, off, len, size, is_hit, &plan);
     if (plan.n || plan.used)

@@ -27,7 +27,7 @@
 
 enum {
     PREFETCH_READERS = 8,
-    PREFETCH_TASKS = 2, /* that run; others wait for their turn */
+    PREFETCH_TASKS = 4, /* that run; others wait for their turn */
     PREFETCH_KNOWN = 64 /* tasks that are told of, those that are over too */
 };
 
@@ -48,8 +48,11 @@ struct prefetch_stats {
     uint64_t running;                       /* tasks now, waiting ones too */
 };
 
-/* limit: bytes that one task reads at most.  new; NULL without memory. */
-struct prefetch *prefetch_new(struct cache *cache, uint64_t limit);
+/* limit: bytes that one task reads at most.  most: tasks that run or wait, each
+ * of which keeps its image open; PREFETCH_KNOWN at most.  new; NULL without
+ * memory. */
+struct prefetch *prefetch_new(struct cache *cache, uint64_t limit,
+                              unsigned most);
 /* End everything that runs; no image is held afterwards. */
 void prefetch_stop(struct prefetch *p);
 void prefetch_free(struct prefetch *p);
@@ -61,7 +64,8 @@ void prefetch_ahead(struct prefetch *p, struct image *image,
                     const struct readahead_plan *plan);
 
 /* Begin a task.  Steals spans (n of them, inside the disk).  A task of the same
- * image that runs is ended.  PLT_BUSY: PREFETCH_KNOWN wait or run already. */
+ * image that runs is ended.  PLT_BUSY: as many as there may be run or wait
+ * already. */
 PLT_MUST_USE enum plt_status
 prefetch_start(struct prefetch *p, struct image *image, enum prefetch_kind kind,
                struct prefetch_span *spans, size_t n, struct plt_error *err);
@@ -72,7 +76,7 @@ json_t *prefetch_json(struct prefetch *p, const char *etag);
 /* End it; false: none runs. */
 bool prefetch_cancel(struct prefetch *p, const char *etag);
 
-/* fn(cookie) on a leader's thread.  False: it will not run. */
+/* fn(cookie) on a reader's thread.  False: it will not run. */
 bool prefetch_later(struct prefetch *p, void (*fn)(void *cookie), void *cookie);
 
 void prefetch_stats(struct prefetch *p, struct prefetch_stats *out);
