@@ -9,7 +9,8 @@ _platter()
         compare index bench plugins"
     local options="--member --partition --snapshot --vmstate --layers -f --secret-file
         --secret --offset --length --context --algorithm --block-size -O --resume --verify
-        -s --strict --show --export --import --index-format --pattern --size --count --time --threads
+        -s --strict --show --export --import --index-format
+        --trace --record --replay --pattern --size --count --time --threads
         --gateway --json --output --plugin-path --state --cache-size --force --quiet
         --verbose --help --version"
     local word i
@@ -21,7 +22,7 @@ _platter()
     --index-format) mapfile -t COMPREPLY < <(compgen -W "platter gztool indexed_gzip" -- "$cur") && return ;;
     --pattern) mapfile -t COMPREPLY < <(compgen -W "sequential random strided" -- "$cur") && return ;;
     --plugin-path | --state) mapfile -t COMPREPLY < <(compgen -d -- "$cur") && return ;;
-    --export | --import) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
+    --export | --import | --trace) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
     -f) mapfile -t COMPREPLY < <(compgen -W "raw qcow2 vmdk" -- "$cur") && return ;;
     -O) mapfile -t COMPREPLY < <(compgen -W "raw" -- "$cur") && return ;;
     --offset | --length | --member | --partition | --layers | --cache-size | --snapshot | \
