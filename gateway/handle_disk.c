@@ -148,8 +148,9 @@ static enum plt_status read_first(struct request *r, struct plt_io *io)
     return image_read(r->image, io, &seg, 1, &r->err);
 }
 
-/* Told before it is read: what comes next is then read beside it.  A long
- * answer is read ahead of by body.c, several ranges are nobody's order. */
+/* Told when it has been read: a source that saw what comes next before it would
+ * take the two for two readers.  A long answer is read ahead of by body.c,
+ * several ranges are nobody's order. */
 static void tell(const struct request *r, bool is_hit)
 {
     const uint64_t len = content_len(r);
@@ -178,12 +179,12 @@ static void disk_job(void *cookie)
         st = image_resolve_size(r->image, &io.io, &r->size, &r->err);
     if (st == PLT_OK)
         st = decide(r);
+    if (st == PLT_OK)
+        st = read_first(r, &io.io);
     if (st == PLT_OK) {
         tell(r, false);
-        st = read_first(r, &io.io);
-    }
-    if (st == PLT_OK)
         r->err.status = PLT_OK;
+    }
     if (r->has_entered) {
         image_leave(r->image);
         r->has_entered = false;

@@ -119,9 +119,7 @@ enum plt_status prefetch_read(struct batch *b, bool *is_there,
 /* ---- Ahead of streams ---- */
 
 /* A plan, read piece by piece on one thread: below, several pieces at a time
- * would look like several readers, each of which is read ahead of again.  The
- * next plan comes when the stream is half through this one, so that two cores
- * decode. */
+ * would look like several readers, each of which is read ahead of again. */
 struct ahead {
     struct prefetch *p;
     struct image *image;
@@ -171,6 +169,7 @@ static void ahead_job(void *cookie)
     }
     if (st != PLT_OK)
         (void)atomic_fetch_add(&p->given_up, 1);
+    readahead_done(a->ra, &a->plan);
     image_unref(a->image);
     free(a);
 }
@@ -193,6 +192,7 @@ void prefetch_ahead(struct prefetch *p, struct image *image,
         image_unref(image);
         free(a);
     }
+    readahead_done(ra, plan);
     (void)atomic_fetch_add(&p->given_up, 1);
 }
 

@@ -57,7 +57,8 @@ struct prefetch *prefetch_new(struct cache *cache, uint64_t limit,
 void prefetch_stop(struct prefetch *p);
 void prefetch_free(struct prefetch *p);
 
-/* Read a plan, as far as there is room.  ra is the image's, and told when
+/* Read a plan (n may be 0), as far as there is room, and say so to
+ * readahead_done.  ra is the image's, and told when
  * nothing of it was needed. */
 void prefetch_ahead(struct prefetch *p, struct image *image,
                     struct readahead *ra, uint64_t client,

@@ -29,6 +29,9 @@ struct stream {
 };
 
 struct reader {
+    /* A plan of the stream in this place is being read.  Not the stream's own:
+     * another may have taken the place meanwhile, and waits. */
+    atomic_bool is_reading[READAHEAD_STREAMS];
     atomic_bool is_busy; /* guards the rest; taken or passed by */
     uint64_t client;
     unsigned strikes;
@@ -288,10 +291,23 @@ void readahead_see(struct readahead *ra, uint64_t client, uint64_t off,
             r->is_quiet = false;
             s->ahead = s->at;
         }
-        if (!r->is_quiet)
+        const size_t i = (size_t)(s - r->streams);
+        if (!r->is_quiet && !atomic_load(&r->is_reading[i]))
             plan_next(ra, s, size, plan);
+        if (plan->n) {
+            atomic_store(&r->is_reading[i], true);
+            plan->place =
+                (unsigned)((size_t)(r - ra->readers) * READAHEAD_STREAMS + i);
+        }
     }
     reader_give(r);
+}
+
+void readahead_done(struct readahead *ra, const struct readahead_plan *plan)
+{
+    atomic_store(&ra->readers[plan->place / READAHEAD_STREAMS]
+                      .is_reading[plan->place % READAHEAD_STREAMS],
+                 false);
 }
 
 void readahead_needless(struct readahead *ra, uint64_t client)

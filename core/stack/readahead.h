@@ -38,7 +38,8 @@ struct readahead;
 struct readahead_plan {
     uint64_t off, len, stride; /* bytes */
     unsigned n;
-    uint64_t used; /* bytes read ahead before that this request came to */
+    unsigned place; /* for readahead_done */
+    uint64_t used;  /* bytes read ahead before that this request came to */
 };
 
 /* limit: of a window, bytes, READAHEAD_LEAST to READAHEAD_MOST.  new; NULL
@@ -52,6 +53,10 @@ void readahead_free(struct readahead *ra);
 void readahead_see(struct readahead *ra, uint64_t client, uint64_t off,
                    uint64_t len, uint64_t size, bool is_hit,
                    struct readahead_plan *plan);
+/* A plan (n not 0) has been read, or will not be: its stream has the next one
+ * with its next request.  One at a time, in order: a source takes two for two
+ * readers. */
+void readahead_done(struct readahead *ra, const struct readahead_plan *plan);
 /* A plan of this client's was in memory already: no more of them, until one of
  * its requests is no hit. */
 void readahead_needless(struct readahead *ra, uint64_t client);

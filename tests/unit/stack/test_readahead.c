@@ -26,6 +26,8 @@ TestSuite(readahead, .init = set_up, .fini = tear_down);
 static unsigned see(uint64_t client, uint64_t off, uint64_t len, bool is_hit)
 {
     readahead_see(ra, client, off, len, SIZE, is_hit, &plan);
+    if (plan.n)
+        readahead_done(ra, &plan);
     for (unsigned i = 0; i < plan.n; i++) {
         const uint64_t at = plan.off + i * plan.stride;
         cr_assert(at < SIZE && plan.len && plan.len <= SIZE - at);
@@ -114,6 +116,20 @@ Test(readahead, who_reads_anywhere_is_never_read_ahead_of)
         cr_assert_eq(
             see(1, x % (SIZE / (64 * KIB)) * 64 * KIB, 64 * KIB, false), 0);
     }
+}
+
+Test(readahead, one_plan_at_a_time)
+{
+    struct readahead_plan first;
+
+    for (unsigned i = 0; i < 3; i++)
+        readahead_see(ra, 1, i * 64 * KIB, 64 * KIB, SIZE, false, &first);
+    cr_assert_eq(first.n, 1);
+    for (unsigned i = 3; i < 10; i++)
+        cr_assert_eq(see(1, i * 64 * KIB, 64 * KIB, true), 0);
+    readahead_done(ra, &first);
+    cr_assert_eq(see(1, 640 * KIB, 64 * KIB, true), 1);
+    cr_assert_eq(plan.off, 704 * KIB);
 }
 
 Test(readahead, needless_ones_stop_until_a_miss)
