@@ -19,6 +19,7 @@
 #include "stack/catalogue.h"
 #include "cache/disk_cache.h"
 #include "stack/policy.h"
+#include "stack/readahead.h"
 
 /* A sanitizer looks into its own process from outside at the end. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -47,11 +48,15 @@ static const char usage_text[] =
     "                          answers (repeat)\n"
     "  --config FILE           JSON, the same names; flags are added to it\n"
     "  --check-config          say what is wrong with all of it, and exit\n"
-    "  --state-dir DIR, --state DIR   keep indexes and registered images\n"
+    "  --state-dir DIR, --state DIR   keep indexes, boot traces and\n"
+    "                          registered images\n"
     "  --plugin-path DIRS      further folders with drivers\n"
     "  --cache-size N          memory for decoded data (default 256M)\n"
     "  --disk-cache-size N     of the state folder, for what was fetched or\n"
     "                          decoded, 64M or more (default 0: none)\n"
+    "  --readahead N           bytes ahead of who reads in order (default 4M; "
+    "0:\n"
+    "                          none)\n"
     "  --deadline SECONDS      of one wait for a source (default 30)\n"
     "  --workers N             threads for requests that wait (default 256)\n"
     "  --max-waiting-per-image N   (default 64)\n"
@@ -321,6 +326,8 @@ static const struct setting settings[] = {
      (uint64_t)MAX_CACHE_G << 30, false},
     {"disk_cache_size", SIZE, FIELD(disk_cache_bytes), DISK_CACHE_LEAST,
      DISK_CACHE_MOST, true},
+    {"readahead", SIZE, FIELD(readahead_bytes), READAHEAD_LEAST, READAHEAD_MOST,
+     true},
     {"deadline", NUMBER, FIELD(deadline_s), 1, 3600, false},
     {"workers", NUMBER, FIELD(workers), 1, 4096, false},
     {"max_waiting_per_image", NUMBER, FIELD(max_waiting), 1, 65536, false},
@@ -453,6 +460,7 @@ static const struct option options[] = {
     {"plugin-path", required_argument, NULL, 0},
     {"cache-size", required_argument, NULL, 0},
     {"disk-cache-size", required_argument, NULL, 0},
+    {"readahead", required_argument, NULL, 0},
     {"deadline", required_argument, NULL, 0},
     {"workers", required_argument, NULL, 0},
     {"max-waiting-per-image", required_argument, NULL, 0},
@@ -644,6 +652,7 @@ int config_parse(struct config *c, int argc, char **argv, bool is_reload)
     struct config_parse p = {.config = c, .is_log = is_reload};
 
     *c = (struct config){.cache_bytes = UINT64_C(256) << 20,
+                         .readahead_bytes = UINT64_C(4) << 20,
                          .deadline_s = 30,
                          .workers = 256,
                          .max_waiting = 64,

@@ -46,6 +46,7 @@ struct config {
     char *state_dir, *plugin_path, *pid_file; /* new, or NULL */
     uint64_t cache_bytes;
     uint64_t disk_cache_bytes; /* 0: none */
+    uint64_t readahead_bytes;  /* ahead of one stream; 0: none */
     unsigned deadline_s, workers, max_waiting, drain_s, max_open, max_ranges;
     unsigned max_connections, revalidate_ms;
     unsigned sidecars;   /* 1: indexes beside sources are looked for */

@@ -151,6 +151,17 @@ static enum plt_status read_first(struct request *r, struct plt_io *io)
     return image_read(r->image, io, &seg, 1, &r->err);
 }
 
+/* Told when it has been read: a source that saw what comes next before it would
+ * take the two for two readers.  A long answer is read ahead of by body.c,
+ * several ranges are nobody's order. */
+static void tell(const struct request *r, bool is_hit)
+{
+    const uint64_t len = content_len(r);
+
+    if (len && !r->multi && !r->is_head)
+        image_seen(r->image, r->client_number, r->first, len, is_hit);
+}
+
 /* Everything, waiting as it must. */
 static void disk_job(void *cookie)
 {
@@ -173,8 +184,10 @@ static void disk_job(void *cookie)
         st = decide(r);
     if (st == PLT_OK)
         st = read_first(r, &io.io);
-    if (st == PLT_OK)
+    if (st == PLT_OK) {
+        tell(r, false);
         r->err.status = PLT_OK;
+    }
     if (r->has_entered) {
         image_leave(r->image);
         r->has_entered = false;
@@ -301,6 +314,8 @@ static bool try_now(struct request *r, enum MHD_Result *result)
         st = read_first(r, &io.io);
     if (st == PLT_AGAIN)
         return false;
+    if (st == PLT_OK)
+        tell(r, true);
     r->err.status = st;
     *result = st == PLT_OK ? answer_disk(r) : answer_error(r, &r->err);
     return true;

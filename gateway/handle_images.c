@@ -85,8 +85,9 @@ static enum MHD_Result answer_registered(struct request *r)
 }
 
 /* RFC 9110 8.3.1: the type alone, or with parameters. */
-static bool is_json(const char *content_type)
+bool request_is_json(const struct request *r)
 {
+    const char *const content_type = r->content_type;
     static const char type[] = "application/json";
     const size_t n = sizeof(type) - 1;
 
@@ -101,7 +102,7 @@ static enum MHD_Result post_image(struct request *r)
                                        : answer_error(r, &r->err);
     if (!r->is_loopback)
         return refuse(r);
-    if (!is_json(r->content_type))
+    if (!request_is_json(r))
         return answer_problem(r, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE,
                               "unsupported media type",
                               "an image is registered as application/json");

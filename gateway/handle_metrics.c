@@ -10,6 +10,7 @@
 #include "cache/cache.h"
 #include "cache/disk_cache.h"
 #include "route.h"
+#include "stack/prefetch.h"
 
 enum { MAX_TEXT = 1 << 20 };
 
@@ -113,6 +114,37 @@ static void put_disk_cache(struct page *p, struct server *s)
          d.refused},
         {"platter_disk_cache_evicted_total", "counter",
          "Blocks on disk that made room.", d.evicted},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        head(p, rows[i].name, rows[i].type, rows[i].help);
+        put(p, "%s %" PRIu64 "\n", rows[i].name, rows[i].value);
+    }
+}
+
+static void put_prefetch(struct page *p, struct server *s)
+{
+    struct prefetch_stats f;
+
+    prefetch_stats(images_prefetch(s->images), &f);
+    const struct {
+        const char *name, *type, *help;
+        uint64_t value;
+    } rows[] = {
+        {"platter_readahead_bytes_total", "counter",
+         "Bytes read ahead of clients that read in order.", f.ahead_bytes},
+        {"platter_readahead_used_bytes_total", "counter",
+         "Bytes planned ahead that their client came to.", f.used_bytes},
+        {"platter_prefetch_bytes_total", "counter",
+         "Bytes read by prefetches that were asked for, and by traces.",
+         f.task_bytes},
+        {"platter_prefetch_given_up_total", "counter",
+         "Background reads that found no room, or failed.", f.given_up},
+        {"platter_prefetch_origin_bytes_total", "counter",
+         "Bytes fetched from origins in the background.", f.origin_bytes},
+        {"platter_prefetch_origin_requests_total", "counter",
+         "Requests to origins in the background.", f.origin_requests},
+        {"platter_prefetch_running", "gauge",
+         "Prefetches that run or wait for their turn.", f.running},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         head(p, rows[i].name, rows[i].type, rows[i].help);
@@ -250,6 +282,7 @@ enum MHD_Result handle_metrics(struct request *r)
         return MHD_NO;
     put_plain(&p, s);
     put_disk_cache(&p, s);
+    put_prefetch(&p, s);
     put_requests(&p, s);
     put_drivers(&p, s, "platter_driver_reads_total", "Reads of a driver.",
                 offsetof(struct driver_metrics, reads));

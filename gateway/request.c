@@ -174,6 +174,18 @@ static void take_trace(struct request *r)
                    request_boundary(r), t + 52);
 }
 
+/* FNV-1a of an address, with a seed of this process: readers are told apart by
+ * it, whatever connection they come on. */
+static uint64_t number_of(const struct server *s, const void *data, size_t len)
+{
+    const uint8_t *const p = (const uint8_t *)data;
+    uint64_t h = s->id_seed ^ UINT64_C(14695981039346656037);
+
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ p[i]) * UINT64_C(1099511628211);
+    return h ^ h >> 29;
+}
+
 void request_begin(struct request *r, struct MHD_Connection *connection,
                    const char *method)
 {
@@ -198,11 +210,12 @@ void request_begin(struct request *r, struct MHD_Connection *connection,
     const struct peer *const peer = i ? i->socket_context : NULL;
     if (peer) {
         memcpy(r->client, peer->text, sizeof(r->client));
+        r->client_number = peer->number;
         r->is_loopback = peer->is_loopback;
     }
 }
 
-struct peer *peer_new(struct MHD_Connection *connection)
+struct peer *peer_new(const struct server *s, struct MHD_Connection *connection)
 {
     struct peer *const p = calloc(1, sizeof(*p));
     const union MHD_ConnectionInfo *const i =
@@ -219,12 +232,14 @@ struct peer *peer_new(struct MHD_Connection *connection)
         (void)inet_ntop(AF_INET, &a.v4.sin_addr, text, sizeof(text));
         (void)snprintf(p->text, sizeof(p->text), "%s:%u", text,
                        ntohs(a.v4.sin_port));
+        p->number = number_of(s, &a.v4.sin_addr, sizeof(a.v4.sin_addr));
         p->is_loopback = ntohl(a.v4.sin_addr.s_addr) >> 24 == 127;
     } else if (p && sa && sa->sa_family == AF_INET6) {
         memcpy(&a.v6, sa, sizeof(a.v6));
         (void)inet_ntop(AF_INET6, &a.v6.sin6_addr, text, sizeof(text));
         (void)snprintf(p->text, sizeof(p->text), "[%s]:%u", text,
                        ntohs(a.v6.sin6_port));
+        p->number = number_of(s, &a.v6.sin6_addr, sizeof(a.v6.sin6_addr));
         p->is_loopback = IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr);
     }
     return p;

@@ -29,9 +29,10 @@ enum { FIRST_PIECE = 256 * 1024 };
 enum { MULTI_PIECE = 1024 * 1024 };
 
 enum {
-    REQUEST_ID = 65,        /* with its NUL */
-    MAX_BODY = 64 * 1024,   /* of a POST; beyond it 413 */
-    MAX_DRAIN = 1024 * 1024 /* a body that means nothing is read so far */
+    REQUEST_ID = 65,              /* with its NUL */
+    MAX_BODY = 64 * 1024,         /* of a POST; beyond it 413 */
+    MAX_TRACE_BODY = 1024 * 1024, /* of a boot trace */
+    MAX_DRAIN = 1024 * 1024       /* a body that means nothing is read so far */
 };
 
 struct route;
@@ -41,10 +42,12 @@ enum { PEER_TEXT = 64 };
 /* Who is at the other end of a connection. */
 struct peer {
     char text[PEER_TEXT]; /* ADDR:PORT or [ADDR]:PORT */
+    uint64_t number;      /* of the address, without the port */
     bool is_loopback;
 };
 /* Once for a connection, whose socket context it is; NULL without memory. */
-struct peer *peer_new(struct MHD_Connection *connection);
+struct peer *peer_new(const struct server *server,
+                      struct MHD_Connection *connection);
 
 struct request {
     _Atomic unsigned refs;
@@ -56,6 +59,7 @@ struct request {
     const struct route *route; /* NULL: none */
     char method[16];
     char client[PEER_TEXT];
+    uint64_t client_number; /* of its address, without the port */
     uint64_t start_ns;
     bool has_begun;     /* the handler has seen it */
     bool has_no_memory; /* for a header field */
@@ -139,6 +143,10 @@ enum MHD_Result handle_openapi(struct request *request);
 enum MHD_Result handle_index(struct request *request);
 /* A list that is at hand, in pages; stolen. */
 enum MHD_Result answer_list(struct request *request, json_t *list);
+/* handle_trace.c: boot traces, prefetches */
+enum MHD_Result handle_trace(struct request *request);
+/* handle_images.c: the body says that it is JSON. */
+bool request_is_json(const struct request *request);
 /* handle_metrics.c */
 enum MHD_Result handle_metrics(struct request *request);
 

@@ -6,6 +6,7 @@
 
 #include "cors.h"
 
+static const char is_changed[] = "GET, HEAD, OPTIONS, POST, DELETE";
 static const char read_only[] = "GET, HEAD, OPTIONS";
 
 static const char *const of_list[] = {"limit", "offset", NULL};
@@ -34,6 +35,10 @@ static const struct route routes[] = {
      read_only, handle_image_json},
     {"/v1/index/", "index", KIND_INDEX, true, NULL, of_index, read_only,
      handle_image_json},
+    {"/v1/trace/", "trace", KIND_TRACE, true, NULL, NULL, is_changed,
+     handle_trace},
+    {"/v1/prefetch/", "prefetch", KIND_PREFETCH, true, NULL, NULL, is_changed,
+     handle_trace},
     {"/v1/origins", "origins", KIND_PLAIN, false, NULL, of_list, read_only,
      handle_origins},
     {"/v1/images", "images", KIND_PLAIN, false, NULL, of_list,

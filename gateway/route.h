@@ -15,7 +15,9 @@ enum request_kind {
     KIND_SNAPSHOTS,
     KIND_CHECK,
     KIND_CHECKSUM,
-    KIND_INDEX
+    KIND_INDEX,
+    KIND_TRACE,
+    KIND_PREFETCH
 };
 
 struct route {
@@ -31,7 +33,7 @@ struct route {
     enum MHD_Result (*handle)(struct request *);
 };
 
-enum { ROUTES = 18 };
+enum { ROUTES = 20 };
 
 /* The i-th route; NULL behind the last one. */
 const struct route *route_at(size_t i);

@@ -31,20 +31,30 @@ static void *on_uri(void *cookie, const char *uri,
     return request_new((struct server *)cookie, uri);
 }
 
+/* A boot trace is longer than what others send; who may not send one is not
+ * listened to so far. */
+static size_t max_body(const struct request *r)
+{
+    return r->route && r->route->kind == KIND_TRACE && r->is_loopback
+               ? MAX_TRACE_BODY
+               : MAX_BODY;
+}
+
 /* The body of a POST is kept, any other means nothing to us (RFC 9110 9.3.1)
  * and is dropped; neither without end. */
 static enum MHD_Result take_body(struct request *r, const char *data,
                                  size_t len)
 {
     const bool is_kept = strcmp(r->method, "POST") == 0;
+    const size_t most = max_body(r);
 
     r->body_len += len;
     if (r->body_len > MAX_DRAIN)
         return MHD_NO;
-    if (!is_kept || r->body_len > MAX_BODY)
+    if (!is_kept || r->body_len > most)
         return MHD_YES;
     if (!r->body)
-        r->body = calloc(1, MAX_BODY + 1);
+        r->body = calloc(1, most + 1);
     if (!r->body)
         return MHD_NO;
     memcpy(r->body + (r->body_len - len), data, len);
@@ -57,13 +67,17 @@ static bool is_too_large(struct request *r)
 {
     const char *const text = MHD_lookup_connection_value(
         r->connection, MHD_HEADER_KIND, "Content-Length");
-    return text && strtoull(text, NULL, 10) > MAX_BODY;
+    return text && strtoull(text, NULL, 10) > max_body(r);
 }
 
 static enum MHD_Result answer_too_large(struct request *r)
 {
+    char detail[64];
+
+    (void)snprintf(detail, sizeof(detail),
+                   "a request's body may have %zu bytes", max_body(r));
     return answer_problem(r, MHD_HTTP_CONTENT_TOO_LARGE, "content too large",
-                          "a request's body may have 65536 bytes");
+                          detail);
 }
 
 static enum MHD_Result on_request(void *cookie,
@@ -91,7 +105,7 @@ static enum MHD_Result on_request(void *cookie,
         *upload_len = 0;
         return take_body(r, upload, len);
     }
-    if (r->body_len > MAX_BODY)
+    if (r->body_len > max_body(r))
         return answer_too_large(r);
     const bool is_first = !r->has_dispatched;
     r->has_dispatched = true;
@@ -118,9 +132,8 @@ static void on_connection(void *cookie, struct MHD_Connection *connection,
                           void **context,
                           enum MHD_ConnectionNotificationCode code)
 {
-    (void)cookie;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        *context = peer_new(connection);
+        *context = peer_new((const struct server *)cookie, connection);
         return;
     }
     free(*context);
@@ -225,7 +238,7 @@ static struct MHD_Daemon *start_daemon(struct server *s, int fd)
         0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log,
         NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_uri,
         s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
         MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, NULL,
         MHD_OPTION_THREAD_POOL_SIZE, threads, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)s->config->max_connections, MHD_OPTION_CONNECTION_TIMEOUT,
@@ -262,6 +275,7 @@ static bool configure(struct server *s, const struct config *c)
                                      .state_dir = c->state_dir,
                                      .cache_bytes = c->cache_bytes,
                                      .disk_cache_bytes = c->disk_cache_bytes,
+                                     .readahead_bytes = c->readahead_bytes,
                                      .max_open = c->max_open,
                                      .revalidate_ms = c->revalidate_ms,
                                      .no_sidecars = !c->sidecars,
@@ -345,6 +359,7 @@ static void log_fixed(const struct config *was, const struct config *now)
         {"plugin_path", !same_text(was->plugin_path, now->plugin_path)},
         {"cache_size", was->cache_bytes != now->cache_bytes},
         {"disk_cache_size", was->disk_cache_bytes != now->disk_cache_bytes},
+        {"readahead", was->readahead_bytes != now->readahead_bytes},
         {"workers", was->workers != now->workers},
         {"max_open", was->max_open != now->max_open},
         {"max_connections", was->max_connections != now->max_connections},

@@ -24,7 +24,8 @@ struct options {
     bool has_length, is_json, is_forced, is_verbose, is_vm_state, is_quiet;
     bool is_resumed, is_verified, is_shown, is_strict, is_compressed;
     const char *context, *algorithm, *pattern, *out_format;
-    const char *export_file, *import_file, *index_format;
+    const char *export_file, *import_file, *index_format, *trace_file;
+    bool is_recorded, is_replayed;
     const char *secret_files[CLI_SECRET_FILES]; /* NAME=FILE */
     size_t n_secret_files;
     char secret_names[CLI_SECRET_FILES * 64]; /* all of them, with commas */
@@ -86,6 +87,9 @@ int gateway_json(const struct options *o, const char *kind, const char *spec,
 /* The same, any bytes: new (free) in *data. */
 int gateway_bytes(const struct options *o, const char *kind, const char *spec,
                   const char *query, char **data, size_t *len);
+/* POST of a JSON text; as gateway_json. */
+int gateway_post(const struct options *o, const char *kind, const char *spec,
+                 const char *body, json_t **out);
 /* With -f: 0 when the disk there is of that format. */
 int gateway_check_format(const struct options *o, const char *spec);
 /* GET gateway/v1/checksum/SPEC, with its progress as it comes; as
@@ -133,6 +137,8 @@ int cmd_read(const struct command_run *run);
 int cmd_convert(const struct command_run *run);
 int cmd_compare(const struct command_run *run);
 int cmd_index(const struct command_run *run);
+/* cli_trace.c: index with --trace, --record or --replay. */
+int cli_trace(const struct command_run *run);
 int cmd_bench(const struct command_run *run);
 
 #endif

@@ -103,6 +103,7 @@ char *gateway_disk_spec(const struct options *o, const char *spec)
 struct wire {
     struct text text;
     struct progress *progress; /* or NULL */
+    const char *body;          /* of a POST; NULL: GET */
     size_t seen;               /* text before it has been looked at */
     char name[16];             /* of the event that is being read */
 };
@@ -177,7 +178,7 @@ static int fetch(const char *spec, const char *url, struct wire *wire)
 {
     CURL *const c = curl_easy_init();
     char why[CURL_ERROR_SIZE] = "";
-    struct curl_slist *accept = NULL;
+    struct curl_slist *fields = NULL;
     long status = 0;
 
     if (!c)
@@ -192,20 +193,28 @@ static int fetch(const char *spec, const char *url, struct wire *wire)
     (void)curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
     (void)curl_easy_setopt(c, CURLOPT_WRITEDATA, wire);
     if (wire->progress)
-        accept = curl_slist_append(NULL, "Accept: text/event-stream");
-    (void)curl_easy_setopt(c, CURLOPT_HTTPHEADER, accept);
+        fields = curl_slist_append(fields, "Accept: text/event-stream");
+    if (wire->body) {
+        fields = curl_slist_append(fields, "Content-Type: application/json");
+        (void)curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE,
+                               (long)strlen(wire->body));
+        (void)curl_easy_setopt(c, CURLOPT_POSTFIELDS, wire->body);
+    }
+    (void)curl_easy_setopt(c, CURLOPT_HTTPHEADER, fields);
     (void)curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
     (void)curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
     const CURLcode code = curl_easy_perform(c);
     (void)curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_cleanup(c);
-    curl_slist_free_all(accept);
+    curl_slist_free_all(fields);
     if (code == CURLE_ABORTED_BY_CALLBACK)
         return EXIT_STOPPED;
     if (code != CURLE_OK)
         return cli_complain("%s: the gateway does not answer: %s", spec,
                             why[0] ? why : curl_easy_strerror(code));
-    return status == 200 ? 0 : tell_problem(spec, status, wire->text.p);
+    return status >= 200 && status < 300
+               ? 0
+               : tell_problem(spec, status, wire->text.p);
 }
 
 static int ask(const struct options *o, const char *kind, const char *spec,
@@ -270,6 +279,20 @@ int gateway_checksum(const struct options *o, const char *spec,
                 : json_loads(data ? data : "", JSON_DISABLE_EOF_CHECK, NULL);
     if (!code && !cli_text(*out, "checksum")[0])
         code = cli_complain("%s: the gateway's answer is not complete", spec);
+    free(w.text.p);
+    return code;
+}
+
+int gateway_post(const struct options *o, const char *kind, const char *spec,
+                 const char *body, json_t **out)
+{
+    struct wire w = {.body = body};
+    int code = ask(o, kind, spec, NULL, &w);
+
+    *out =
+        code ? NULL : json_loadb(w.text.p ? w.text.p : "", w.text.n, 0, NULL);
+    if (!code && !*out)
+        code = cli_complain("%s: the gateway's answer is no JSON", spec);
     free(w.text.p);
     return code;
 }

@@ -188,6 +188,8 @@ int cmd_index(const struct command_run *run)
     struct image *image = NULL;
     const char *form, *query;
 
+    if (o->trace_file || o->is_recorded || o->is_replayed)
+        return cli_trace(run);
     if (!take_form(o, &form, &query))
         return cli_usage("--index-format is platter, gztool or indexed_gzip");
     if (o->gateway)

@@ -53,6 +53,11 @@ static const char usage_text[] =
     "  --show                     (index) build nothing\n"
     "  --export FILE, --import FILE   (index) to and from other hosts\n"
     "  --index-format platter|gztool|indexed_gzip   (index) of --export\n"
+    "  --record                   (index) have a gateway record what is read\n"
+    "                             first, for --time S seconds (300)\n"
+    "  --trace FILE               (index) fetch that, or with --replay send "
+    "it\n"
+    "  --replay                   (index) have the gateway read it ahead\n"
     "  --pattern sequential|random|strided, --size N, --count N, --time S\n"
     "                             (bench) default: random, 64k, 10000\n"
     "  --threads N                reads at a time (convert, compare, read: 4;\n"
@@ -120,6 +125,9 @@ enum {
     OPT_EXPORT,
     OPT_IMPORT,
     OPT_INDEX_FORMAT,
+    OPT_TRACE,
+    OPT_RECORD,
+    OPT_REPLAY,
     OPT_PATTERN,
     OPT_SIZE,
     OPT_COUNT,
@@ -158,6 +166,9 @@ static const struct option long_options[] = {
     {"export", required_argument, NULL, OPT_EXPORT},
     {"import", required_argument, NULL, OPT_IMPORT},
     {"index-format", required_argument, NULL, OPT_INDEX_FORMAT},
+    {"trace", required_argument, NULL, OPT_TRACE},
+    {"record", no_argument, NULL, OPT_RECORD},
+    {"replay", no_argument, NULL, OPT_REPLAY},
     {"pattern", required_argument, NULL, OPT_PATTERN},
     {"size", required_argument, NULL, OPT_SIZE},
     {"count", required_argument, NULL, OPT_COUNT},
@@ -220,6 +231,8 @@ static const char **text_slot(struct options *o, int c)
         return &o->import_file;
     case OPT_INDEX_FORMAT:
         return &o->index_format;
+    case OPT_TRACE:
+        return &o->trace_file;
     case OPT_PATTERN:
         return &o->pattern;
     case 'f':
@@ -250,6 +263,10 @@ static bool *switch_slot(struct options *o, int c)
         return &o->is_verified;
     case OPT_SHOW:
         return &o->is_shown;
+    case OPT_RECORD:
+        return &o->is_recorded;
+    case OPT_REPLAY:
+        return &o->is_replayed;
     case 's':
         return &o->is_strict;
     case 'c':

@@ -37,6 +37,9 @@ enum {
     DEFAULT_MAX_OPEN = 256,
     DEFAULT_REVALIDATE_MS = 5000,
     MAX_OPEN_LIMIT = 4096,
+    PREFETCH_SHARE = 4,  /* of the open images, at most so many are kept open by
+                            prefetches */
+    READAHEAD_SHARE = 8, /* of the budget, at most so much ahead of a stream */
     DISK_EPOCH = 1 /* change it when the keys of any driver's blocks, or what is
                       in the blocks, mean something else than before */
 };
@@ -57,6 +60,7 @@ struct image {
     json_t *choices;      /* FAILED with PLT_CHOICE */
     struct stack *stack;  /* fixed once OPEN */
     _Atomic unsigned n_waiting;
+    struct image_follow follow;
 };
 
 struct images {
@@ -70,6 +74,8 @@ struct images {
     struct stack_env env;
     struct catalogue *catalogue;
     struct checksums *checksums;
+    struct prefetch *prefetch;
+    struct traces *traces;
     uint64_t seed;
 
     struct lock lock;
@@ -95,6 +101,7 @@ static uint64_t hash_key(const struct images *images, const char *key)
 
 static void destroy(struct image *image)
 {
+    image_follow_release(image);
     if (image->stack) {
         struct log_line l;
         log_begin(&l, LOG_INFO, "stack_closed");
@@ -241,6 +248,16 @@ enum plt_status images_new(const struct images_config *config,
                                         .limit = config->disk_cache_bytes,
                                         .epoch = DISK_EPOCH});
     if (st == PLT_OK) {
+        images->prefetch = prefetch_new(
+            images->cache, (config->cache_bytes + config->disk_cache_bytes) / 2,
+            images->config.max_open < PREFETCH_SHARE
+                ? 1
+                : images->config.max_open / PREFETCH_SHARE);
+        images->traces = traces_new(images->env.state_dir, images->cache);
+        if (!images->prefetch || !images->traces)
+            st = plt_fail(err, PLT_NOMEM, "the set of images");
+    }
+    if (st == PLT_OK) {
         const int sys = pthread_create(&images->reaper, NULL, reap, images);
         if (sys != 0)
             st = plt_fail_sys(err, PLT_BUSY, sys, "a thread");
@@ -258,6 +275,7 @@ void images_free(struct images *images)
 {
     if (!images)
         return;
+    prefetch_stop(images->prefetch); /* its tasks hold images */
     lock_take(&images->lock);
     const bool has_reaper = !images->is_stopping;
     while (images->n)
@@ -269,6 +287,8 @@ void images_free(struct images *images)
     lock_give(&images->lock);
     if (has_reaper)
         ASSERT(pthread_join(images->reaper, NULL) == 0);
+    prefetch_free(images->prefetch);
+    traces_free(images->traces);
     free(images->table);
     registry_free(images->registry);
     catalogue_free(images->catalogue);
@@ -951,6 +971,47 @@ void images_visit(struct images *images,
 struct checksums *images_checksums(struct image *image)
 {
     return image->images->checksums;
+}
+
+struct image_follow *image_follow(struct image *image)
+{
+    return &image->follow;
+}
+
+struct prefetch *images_prefetch(struct images *images)
+{
+    return images->prefetch;
+}
+
+struct traces *images_traces(struct images *images)
+{
+    return images->traces;
+}
+
+struct images *image_images(struct image *image)
+{
+    return image->images;
+}
+
+uint64_t images_readahead(const struct images *images)
+{
+    const uint64_t asked = images->config.readahead_bytes,
+                   share = images->config.cache_bytes / READAHEAD_SHARE;
+    const uint64_t limit = asked < share ? asked : share;
+    return limit >= READAHEAD_LEAST ? limit : 0;
+}
+
+bool image_is_listed(struct image *image)
+{
+    lock_take(&image->images->lock);
+    const bool is_listed = image->is_listed;
+    lock_give(&image->images->lock);
+    return is_listed;
+}
+
+unsigned image_waiting(struct image *image)
+{
+    return atomic_load(&image->n_waiting);
 }
 
 unsigned image_readers(struct image *image)

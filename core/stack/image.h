@@ -21,6 +21,7 @@
 
 struct images;
 struct image;
+struct prefetch;
 
 struct images_config {
     const char *plugin_path; /* folders, colon separated; NULL: the built-in */
@@ -28,6 +29,8 @@ struct images_config {
     uint64_t cache_bytes;    /* the one budget for decoded data and tables */
     uint64_t disk_cache_bytes; /* in state_dir, for blocks that were dear; 0:
                                   none, else DISK_CACHE_LEAST to _MOST */
+    uint64_t readahead_bytes;  /* the most ahead of one stream, up to
+                                  READAHEAD_MOST; 0: nothing is read ahead */
     unsigned max_open;      /* stacks kept open, idle ones closed first; 256 */
     unsigned revalidate_ms; /* ask the source at most this often; 0: 5000 */
     bool is_always_revalidated; /* revalidate_ms 0 means at every opening */
@@ -102,6 +105,7 @@ void images_visit(struct images *images,
                   void (*fn)(void *cookie, struct image *image), void *cookie);
 struct cache *images_cache(struct images *images);
 struct disk_cache *images_disk_cache(struct images *images); /* or NULL */
+struct prefetch *images_prefetch(struct images *images);     /* prefetch.h */
 const struct stack_metrics *images_metrics(struct images *images);
 
 /* Open, or take a reference to what is open.  *out is new (image_unref).
@@ -178,6 +182,11 @@ const char *image_name(const struct image *image);
 PLT_MUST_USE enum plt_status image_read(struct image *image, struct plt_io *io,
                                         const struct plt_seg *segs, size_t n,
                                         struct plt_error *err);
+/* A client asked for [off, off+len) of the disk, and had it from memory at once
+ * or not (image_follow.c).  client: a number that all its connections share.
+ * Reads ahead of who reads in order.  Does not wait. */
+void image_seen(struct image *image, uint64_t client, uint64_t off,
+                uint64_t len, bool is_hit);
 /* Checked, merged and clipped extents of [off, off+len). */
 PLT_MUST_USE MAY_WAIT enum plt_status
 image_extents(struct image *image, struct plt_io *io, uint64_t off,
@@ -251,6 +260,46 @@ PLT_MUST_USE MAY_WAIT enum plt_status image_index_build(struct image *image,
                                                         struct plt_io *io,
                                                         uint64_t *out,
                                                         struct plt_error *err);
+
+/* ---- Boot traces and prefetching (image_trace.c) ---- */
+
+enum { IMAGE_PREFETCH_RANGES = 1024 };
+
+/* The disk's size must be known (image_resolve_size).  A trace is that of the
+ * image's ETag, whatever name it is asked for by. */
+
+/* Begin to record what clients read, for so many seconds (1 to 3600); the trace
+ * that was kept stays until then. */
+PLT_MUST_USE enum plt_status image_trace_record(struct image *image,
+                                                unsigned seconds,
+                                                struct plt_error *err);
+/* What is being recorded, else what is kept: {"version", "state",
+ * "virtual-size", "bytes", "truncated", "reads": [[offset, length, ms], ...],
+ * "etag", "created"}.  PLT_NOT_FOUND: nothing.  new in *out. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_trace_json(struct image *image, json_t **out, struct plt_error *err);
+/* Keep this one, which may come from anywhere; a recording ends.  PLT_INVALID:
+ * damaged, or of a disk of another size. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_trace_load(struct image *image, json_t *value, struct plt_error *err);
+/* Forget it, and what is being recorded. */
+PLT_MUST_USE MAY_WAIT enum plt_status image_trace_drop(struct image *image,
+                                                       struct plt_error *err);
+
+/* Read in the background: what the kept trace says, the whole disk, or ranges
+ * [[offset, length], ...], 1 to IMAGE_PREFETCH_RANGES.  One that runs for this
+ * image ends.  PLT_BUSY: too many wait. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_prefetch_trace(struct image *image, struct plt_error *err);
+PLT_MUST_USE enum plt_status image_prefetch_disk(struct image *image,
+                                                 struct plt_error *err);
+PLT_MUST_USE enum plt_status
+image_prefetch_ranges(struct image *image, json_t *rows, struct plt_error *err);
+/* The last of them as prefetch_json; PLT_NOT_FOUND: none.  new in *out. */
+PLT_MUST_USE enum plt_status
+image_prefetch_json(struct image *image, json_t **out, struct plt_error *err);
+PLT_MUST_USE enum plt_status image_prefetch_cancel(struct image *image,
+                                                   struct plt_error *err);
 
 /* ---- In order, read in parallel (image_pump.c) ---- */
 

@@ -3,8 +3,13 @@
 #ifndef STACK_IMAGE_INSIDE_H
 #define STACK_IMAGE_INSIDE_H
 
+#include <stdatomic.h>
+
 #include "stack/image.h"
+#include "stack/prefetch.h"
+#include "stack/readahead.h"
 #include "stack/stack.h"
+#include "stack/traces.h"
 
 struct stack *image_stack(const struct image *image); /* borrowed */
 /* What the guest's disk is kept as, in qemu-img's word; "raw" where no format
@@ -28,5 +33,27 @@ bool image_is_selected(const struct image *image);
 /* {"name", selectors...} as it was asked for; new. */
 json_t *image_reference_json(const struct image *image);
 struct cache *image_cache(struct image *image); /* borrowed */
+
+/* What is known of those who read an image (image_follow.c). */
+struct image_follow {
+    _Atomic(struct readahead *) readahead; /* NULL: not yet, or not wanted */
+    _Atomic(struct recorder *) recorder;   /* NULL: nothing was ever recorded */
+    atomic_bool has_begun; /* a read has waited: the trace was looked for */
+};
+struct image_follow *image_follow(struct image *image); /* borrowed */
+/* It closes; of one that was never open too. */
+void image_follow_release(struct image *image);
+/* image_trace.c */
+void image_trace_seen(struct image *image, uint64_t off, uint64_t len,
+                      bool is_hit);
+void image_trace_close(struct image *image);         /* that is open */
+struct traces *images_traces(struct images *images); /* borrowed */
+struct images *image_images(struct image *image);    /* borrowed */
+/* The most that is read ahead of a stream, bytes; 0: nothing. */
+uint64_t images_readahead(const struct images *images);
+/* The next who asks for it finds it: it has not changed and was not deleted. */
+bool image_is_listed(struct image *image);
+/* Requests that wait for it now. */
+unsigned image_waiting(struct image *image);
 
 #endif

@@ -9,7 +9,8 @@ _platter()
         compare index bench plugins"
     local options="--member --partition --snapshot --vmstate --layers -f --secret-file
         --secret --offset --length --context --algorithm --block-size -O --resume --verify
-        -s --strict --show --export --import --index-format --pattern --size --count --time --threads
+        -s --strict --show --export --import --index-format
+        --trace --record --replay --pattern --size --count --time --threads
         --gateway --json --output --plugin-path --state --cache-size --force --quiet
         --verbose --help --version"
     local word i
@@ -21,7 +22,7 @@ _platter()
     --index-format) mapfile -t COMPREPLY < <(compgen -W "platter gztool indexed_gzip" -- "$cur") && return ;;
     --pattern) mapfile -t COMPREPLY < <(compgen -W "sequential random strided" -- "$cur") && return ;;
     --plugin-path | --state) mapfile -t COMPREPLY < <(compgen -d -- "$cur") && return ;;
-    --export | --import) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
+    --export | --import | --trace) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
     -f) mapfile -t COMPREPLY < <(compgen -W "raw qcow2 vmdk" -- "$cur") && return ;;
     -O) mapfile -t COMPREPLY < <(compgen -W "raw" -- "$cur") && return ;;
     --offset | --length | --member | --partition | --layers | --cache-size | --snapshot | \
@@ -48,7 +49,8 @@ _platterd()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     local options="--origin --allow-address --listen --image --secret --cors --config --check-config
-        --state --state-dir --plugin-path --cache-size --disk-cache-size --deadline --workers
+        --state --state-dir --plugin-path --cache-size --disk-cache-size --readahead
+        --deadline --workers
         --max-waiting-per-image --max-open --max-connections --max-ranges
         --revalidate --sidecars --drain --log-level --sandbox --pid-file --help --version"
 
@@ -57,8 +59,8 @@ _platterd()
     --config | --pid-file) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     --state | --state-dir | --plugin-path) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
     --log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$cur") ;;
-    --origin | --allow-address | --listen | --image | --secret | --cors | --cache-size | --disk-cache-size | --deadline | \
-        --workers | --max-waiting-per-image | --max-open | --max-connections | \
+    --origin | --allow-address | --listen | --image | --secret | --cors | --cache-size | --disk-cache-size | --readahead | \
+        --deadline | --workers | --max-waiting-per-image | --max-open | --max-connections | \
         --max-ranges | --revalidate | --sidecars | --drain) ;;
     *) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;
     esac

@@ -322,6 +322,41 @@ def beside():
     web.stop()
 
 
+@case("index --trace: recorded at one gateway, fetched, replayed at another over another wrapping")
+def boot_trace():
+    f = tmp + "/boot.json"
+    other = Platterd({"there": www})
+    G2 = ["--gateway", f"http://127.0.0.1:{other.port}"]
+    r = platter("index", "lab/d.raw", "--record", "--time", "60", *G)
+    assert b"state: recording" in r.stdout and str(SIZE).encode() in r.stdout, r.stdout
+    reads = [(MIB, 4096), (40 * MIB, 8192), (9 * MIB, 65536)]
+    for off, length in reads:
+        assert server.range("/disk/lab/d.raw", off, length) == data[off:off + length]
+    r = platter("index", "lab/d.raw", "--trace", f, *G)
+    assert b"bytes: 77824" in r.stdout, r.stdout
+    assert [x[:2] for x in json.load(open(f))["reads"]] == [list(x) for x in reads]
+    assert json.loads(platter("index", "lab/d.raw", "--trace", "-", *G).stdout)["reads"]
+    doc = json.loads(platter("index", "there/d.qcow2", "--trace", f, "--replay", "--json", *G2).stdout)
+    assert doc["state"] == "complete" and doc["bytes_done"] == doc["bytes_total"] == 77824, doc
+    doc = json.loads(platter("index", "there/d.qcow2", "--replay", "--json", *G2).stdout)
+    assert doc["state"] == "complete", doc
+    for args, code, why in ((["there/d.raw", "--replay", *G2], 1, b"no trace"),
+                            (["there/d.raw", "--trace", f + ".none", "--replay", *G2], 1, b"boot.json.none"),
+                            (["there/d.raw", "--trace", www + "/d.raw", "--replay", *G2], 1, b"d.raw"),
+                            (["there/two.tar.gz?", "--trace", f, "--replay", *G2], 1, b""),
+                            (["there/d.raw", "--trace", "/dev/full", *G], 1, b""),
+                            ([www + "/d.raw", "--trace", f], 2, b"--gateway"),
+                            (["lab/d.raw", "--record", "--trace", f, *G], 2, b"--record")):
+        r = platter("index", *args, check=False)
+        assert r.returncode == code and why in r.stderr, (args, r)
+    # Of a disk of another size it is refused.
+    with open(www + "/small.raw", "wb") as small:
+        small.truncate(MIB)
+    r = platter("index", "there/small.raw", "--trace", f, "--replay", *G2, check=False)
+    assert r.returncode == 1 and b"another" in r.stderr or b"bytes" in r.stderr, r
+    os.remove(www + "/small.raw")
+
+
 @case("index: built, shown, exported, imported elsewhere, refused for another stream")
 def index():
     path = www + "/big.raw.gz"

@@ -287,7 +287,7 @@ def ask(path, status=200, kind=None, gate=None, headers=None):
 def t_moves(path):
     """What it tells changes by itself."""
     return template(path) in ("/metrics", "/v1/images", "/v1/images/{name}", "/v1/index/{ref}",
-                              "/v1/info/{ref}")
+                              "/v1/info/{ref}", "/v1/trace/{ref}", "/v1/prefetch/{ref}")
 
 
 # ---- The server, and something of everything
@@ -548,6 +548,90 @@ def lists():
     ask("/v1/index/lab/disk.raw.dz?format=platter", 404, "not-found")
 
 
+TRACES = ("/v1/trace/{ref}", "/v1/prefetch/{ref}")
+
+
+def send(path, body, status, kind=None, method="POST", gate=None, media="application/json"):
+    """POST or DELETE; the answer, which conforms."""
+    r = (gate or server).get(path, {"Content-Type": media}, method,
+                             body=body if isinstance(body, (str, bytes)) or body is None
+                             else json.dumps(body))
+    assert r.status == status, (path, r.status, r.body[:400])
+    return conforms(path, method.lower(), r, kind)
+
+
+def asked(path, schema, body):
+    schema = {"$ref": "#/components/schemas/" + schema}
+    fits(schema, body, "as asked")
+    answers.append((path, schema, body))
+    return body
+
+
+@case("traces and prefetches: begun, told, loaded, ended")
+def traces():
+    for o in ("lab", "web"):
+        path, ahead = f"/v1/trace/{o}/disk.raw", f"/v1/prefetch/{o}/disk.raw"
+        ask(path, 404, "not-found")
+        ask(ahead, 404, "not-found")
+        send(ahead, {}, 404, "not-found")
+        send(path, asked(path, "TraceRecording", {"seconds": 60}), 200)
+        assert ask(path)["state"] == "recording"
+        server.range(f"/disk/{o}/disk.raw", 1 << 20, 65536)
+        d = ask(path)
+        assert d["reads"] == [[1 << 20, 65536, 0]] and d["bytes"] == 65536, d
+        trace = asked(path, "Trace", {**d, "state": "complete", "reads": d["reads"] + [[0, 1, 7]]})
+        d = send(path, trace, 200)
+        assert d["state"] == "complete" and d["reads"] == trace["reads"] and d["etag"] == trace["etag"]
+        assert d["bytes"] == 65537 and d["created"] == trace["created"]
+        for body in (asked(ahead, "PrefetchRequest", {}), asked(ahead, "PrefetchRequest", {"what": "disk"}),
+                     asked(ahead, "PrefetchRequest", {"ranges": [[0, 5], [4096, 100000]]})):
+            send(ahead, body, 202)
+            end = time.time() + 20
+            while ask(ahead)["state"] in ("waiting", "running"):
+                assert time.time() < end
+            d = ask(ahead)
+            assert d["state"] == "complete" and d["bytes_done"] == d["bytes_total"], d
+        send(ahead, None, 404, "not-found", "DELETE")  # it is over
+    size = os.path.getsize(www + "/disk.raw")
+    good = {"version": 1, "virtual-size": size, "reads": []}
+    for body in ({**good, "reads": 5}, {**good, "colour": 1}, {**good, "version": 2},
+                 {**good, "reads": [[0, 0, 0]]}, {**good, "reads": [[size, 1, 0]]},
+                 {**good, "reads": [[0, 1]]}, {**good, "reads": [[-1, 1, 0]]},
+                 {**good, "reads": [[0, size, 0], [0, 1, 0]]}, {**good, "etag": "x"},
+                 {**good, "reads": [[i, 1, 0] for i in range(8193)]}, {**good, "created": "now"},
+                 {**good, "virtual-size": size + 1}, {"seconds": 0}, {"seconds": 3601},
+                 {"seconds": "5"}, {"colour": 1}, "{", "[]", ""):
+        send("/v1/trace/lab/disk.raw", body, 400, "invalid")
+        assert ask("/v1/trace/lab/disk.raw")["reads"] == trace["reads"]
+    for body in ({"what": "all"}, {"what": 1}, {"what": "disk", "ranges": [[0, 1]]}, {"ranges": []},
+                 {"ranges": [[0, 0]]}, {"ranges": [[size, 1]]}, {"ranges": [[0, 2 ** 63 - 1]]},
+                 {"ranges": [[0, 1]] * 1025}, {"ranges": [[0, 1, 2]]}, {"ranges": 1}, {"x": 1}, "[]"):
+        send("/v1/prefetch/lab/disk.raw", body, 400, "invalid")
+    c = http.client.HTTPConnection("127.0.0.1", server.port)  # said before it is sent
+    c.putrequest("POST", "/v1/trace/lab/disk.raw")
+    c.putheader("Content-Type", "application/json")
+    c.putheader("Content-Length", str((1 << 20) + 1))
+    c.endheaders()
+    r = c.getresponse()
+    r.body = r.read()
+    assert r.status == 413
+    conforms("/v1/trace/lab/disk.raw", "post", r)
+    c.close()
+    send("/v1/prefetch/lab/disk.raw", "x" * 65537, 413)
+    for t in TRACES:
+        send(on(t, "lab/disk.raw"), "{}", 415, media="text/plain")
+    # One that is ended says so; that of a source which stalls has to be.
+    path = "/v1/prefetch/o/stall/disk.raw"
+    send(path, {"what": "disk"}, 202)
+    send(path, None, 204, None, "DELETE")
+    end = time.time() + 20
+    while ask(path)["state"] != "stopped":
+        assert time.time() < end
+    assert ask(path)["error"] == "cancelled"
+    send("/v1/trace/web/disk.raw", None, 204, None, "DELETE")
+    send("/v1/trace/web/disk.raw", None, 404, "not-found", "DELETE")
+
+
 @case("disks and sources: whole, ranges, preconditions, digests")
 def data():
     for base in ("/disk/lab/", "/raw/lab/", "/disk/web/"):
@@ -718,6 +802,18 @@ def problems():
     assert "origin" in ask("/disk/none/x", 404, "not-found")["detail"]
 
 
+@case("traces and prefetches: what is wrong with the image is said to POST and DELETE as well")
+def problems_of_traces():
+    for t in TRACES:
+        for method, body in (("POST", {}), ("DELETE", None)):
+            for ref, status, kind in (("lab/many.tar", 300, "choice"), ("lab/../x", 400, "invalid"),
+                                      ("lab/out.raw", 403, "denied"), ("lab/none", 404, "not-found"),
+                                      ("lab/feature.qcow2", 501, "unsupported"),
+                                      ("lab/bad.qcow2", 502, "corrupt"),
+                                      ("o/stall-first/z", 504, "timeout")):
+                send(on(t, ref), body, status, kind, method)
+
+
 @case("a source that changes while it is read is 502, and says that one may ask again")
 def changed():
     r = server.get("/disk/o/changed/disk.raw", {"Range": "bytes=6000000-6000999"})
@@ -758,6 +854,9 @@ def busy():
     r = gate.get("/v1/images", {"Content-Type": "application/json"}, "POST", body=body)
     assert r.status == 503
     conforms("/v1/images", "post", r, "busy")
+    for t in TRACES:
+        send(on(t, "lab/gpt.raw"), {}, 503, "busy", "POST", gate)
+        send(on(t, "lab/gpt.raw"), None, 503, "busy", "DELETE", gate)
     r = gate.get("/v1/images/x", method="DELETE")
     assert r.status == 503
     conforms("/v1/images/x", "delete", r, "busy")
@@ -796,6 +895,10 @@ def not_kept():
     r = send("b")
     assert r.status == 500, r.status
     conforms("/v1/images", "post", r, "io")
+    r = gate.get("/v1/trace/lab/disk.raw", {"Content-Type": "application/json"}, "POST",
+                 body=json.dumps({"version": 1, "virtual-size": len(DISK), "reads": []}))
+    assert r.status == 500, r.body
+    conforms("/v1/trace/lab/disk.raw", "post", r, "io")
     r = gate.get("/v1/images/a", method="DELETE")
     assert r.status == 500
     conforms("/v1/images/a", "delete", r, "io")
@@ -848,6 +951,8 @@ def query():
                 if path:
                     r = server.get(ours(path, f"{name}={v}"))
                     ok = (200,) if kind != "check" or name != "member" else (200, 501)
+                    if kind in ("trace", "prefetch"):
+                        ok = (200, 404)  # another disk, which has none
                     assert r.status in ok, (path, name, v, r.status, r.body[:200])
                 else:
                     r = server.get(ours(plain, f"{name}=1"))
@@ -882,7 +987,10 @@ def query():
 # What cannot be brought about from outside, and why.
 NOT_HERE = {("get", 500): "a disk that fails, or a mistake of ours",
             ("head", 500): "the same",
-            ("/v1/images", "post", 403): "a client on another machine"}
+            ("/v1/images", "post", 403): "a client on another machine",
+            ("/v1/prefetch/{ref}", "post", 500): "a disk that fails",
+            ("/v1/trace/{ref}", "delete", 500): "the same",
+            ("/v1/prefetch/{ref}", "delete", 500): "the same"}
 
 
 @case("every status that is documented was seen, but for those that need broken hardware")

@@ -229,6 +229,52 @@ def lent():
         t.join()
     assert not wrong, wrong[:3]
     assert counts[b"206"] > 100 and 0 < max(held) <= 6 << 20, (counts, max(held))
+
+
+@case("traces begun, loaded, replayed and dropped while clients read in order and anywhere")
+def traces():
+    gate = Platterd({"web": nginx.url(), "lab": www}, "--cache-size", "40M", "--max-open", "5",
+                    "--revalidate", "1", "--state", tmp + "/traces")
+    errors, counts, end = [], Counter(), time.time() + 12
+    row = {"version": 1, "virtual-size": size,
+           "reads": [[i << 18, 65536, i] for i in range(0, size >> 18, 3)]}
+
+    def in_order(i):
+        c = http.client.HTTPConnection("127.0.0.1", gate.port, timeout=60)
+        rnd = random.Random(i)
+        while time.time() < end:
+            path, step = rnd.choice(PATHS), rnd.choice([16384, 16384, 300000])
+            for off in range(0, size - 16384, step):
+                c.request("GET", path, headers={"Range": f"bytes={off}-{off + 16383}"})
+                r = c.getresponse()
+                body = r.read()
+                counts[r.status] += 1
+                if r.status == 206 and body != whole[off:off + 16384]:
+                    errors.append((path, off))
+                if r.status != 206 or time.time() > end:
+                    break
+
+    def change(i):
+        rnd = random.Random(i)
+        while time.time() < end:
+            ref = rnd.choice(PATHS)[len("/disk/"):]
+            kind, method, body = rnd.choice([
+                ("trace", "POST", {"seconds": 1}), ("trace", "POST", row), ("trace", "DELETE", None),
+                ("trace", "GET", None), ("prefetch", "POST", {}), ("prefetch", "POST", {"what": "disk"}),
+                ("prefetch", "DELETE", None), ("prefetch", "GET", None)])
+            r = gate.get(f"/v1/{kind}/{ref}", {"Content-Type": "application/json"}, method,
+                         body=None if body is None else json.dumps(body))
+            counts[kind, r.status] += 1
+            if r.status not in (200, 202, 204, 404, 503):
+                errors.append((kind, method, ref, r.status, r.body))
+    threads = [threading.Thread(target=in_order, args=(i,)) for i in range(6)] + \
+              [threading.Thread(target=change, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not errors, errors[:3]
+    assert counts[206] > 100 and counts["trace", 200] > 10 and counts["prefetch", 202] > 10, counts
     gate.stop()
 
 
