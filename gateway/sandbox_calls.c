@@ -210,9 +210,12 @@ bool sandbox_limit_calls(void)
         e = seccomp_rule_add(f, SCMP_ACT_ALLOW, allowed[i], 0);
     for (size_t i = 0; i < sizeof(deadly) / sizeof(deadly[0]) && !e; i++)
         e = seccomp_rule_add(f, SCMP_ACT_KILL_PROCESS, deadly[i], 0);
-    for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && !e; i++)
-        e = seccomp_rule_add(f, SCMP_ACT_ALLOW, CALL(socket), 1,
-                             SCMP_A0(SCMP_CMP_EQ, families[i]));
+    for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && !e; i++) {
+        const struct scmp_arg_cmp is_family = {
+            .arg = 0, .op = SCMP_CMP_EQ, .datum_a = families[i], .datum_b = 0};
+        e = seccomp_rule_add_array(f, SCMP_ACT_ALLOW, CALL(socket), 1,
+                                   &is_family);
+    }
     if (!e)
         e = seccomp_load(f);
     seccomp_release(f);

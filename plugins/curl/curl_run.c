@@ -36,8 +36,8 @@ enum {
     PIECES_S = 10,         /* none so long after pieces were seen */
     EARLY = 4 << 20,       /* so far ahead one may be early ... */
     EARLY_NS = 50000000,   /* ... and waits so long ... */
-    VAIN = 3,              /* ... but when that was in vain so often ... */
-    VAIN_S = 3,            /* ... not for so long */
+    VAIN = 8,              /* ... but when that was in vain so often ... */
+    VAIN_S = 1,            /* ... not for so long */
     SPARSE = 256 << 10,    /* covered, and less than half of it read: no run */
     IDLE_S = 10,           /* a long request that nobody reads is ended */
     POLL_NS = 50 * 1000 * 1000
