@@ -26,7 +26,7 @@ enum {
     GZIP_BLOCK = 64 * 1024,    /* unit of the cache, and of a CRC-32 */
     GZIP_WINDOW = 32768,       /* RFC 1951: the farthest distance */
     ZERO_UNIT = 64 * 1024,     /* zero runs are whole units of this */
-    POINT_OUT = 896 << 10,     /* a point each 896 KiB decoded ... */
+    POINT_OUT = 1 << 20,       /* a point each MiB decoded ... */
     POINT_IN = 64 * 1024,      /* ... and 64 KiB compressed ... */
     POINT_IN_MOST = 320 << 10, /* ... or after so much compressed, which is what
                                   a remote reader waits for */
