@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "util/check.h"
 #include "util/clock.h"
@@ -131,6 +132,34 @@ static struct list *list_of(struct shard *s, const struct entry *e)
 
 /* ---- Memory ---- */
 
+/* Large blocks are mapped: the heap has an arena for each few threads, and what
+ * is evicted in one is of no use to a block that another thread fills.  400
+ * gzip images looked into once held 520 MB for a budget of 256, and 300 with
+ * this. Neighbours are one mapping to the kernel.  A sanitizer watches the
+ * heap. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { IS_MAPPED = 0 };
+#else
+enum { IS_MAPPED = 1 };
+#endif
+
+static uint8_t *buffer_new(size_t len)
+{
+    if (!IS_MAPPED || len < SPARE_MIN)
+        return malloc(len);
+    void *const p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static void buffer_free(uint8_t *data, size_t len)
+{
+    if (!IS_MAPPED || len < SPARE_MIN)
+        free(data);
+    else if (data)
+        ASSERT(munmap(data, len) == 0);
+}
+
 static uint8_t *take_buffer_locked(struct cache *c, struct shard *s, size_t len)
 {
     for (unsigned i = 0; i < s->n_spare; i++) {
@@ -156,7 +185,7 @@ static void free_entry_locked(struct cache *c, struct shard *s, struct entry *e)
         s->spare_len[s->n_spare++] = len;
         (void)atomic_fetch_add(&c->used, len);
     } else {
-        free(e->block.data);
+        buffer_free(e->block.data, len);
     }
     s->n_blocks--;
     free(e);
@@ -181,7 +210,7 @@ static void drop_spares_locked(struct cache *c, struct shard *s)
     while (s->n_spare) {
         s->n_spare--;
         (void)atomic_fetch_sub(&c->used, s->spare_len[s->n_spare]);
-        free(s->spare[s->n_spare]);
+        buffer_free(s->spare[s->n_spare], s->spare_len[s->n_spare]);
     }
 }
 
@@ -324,7 +353,7 @@ enum plt_claim cache_claim(struct cache *c, uint64_t owner, uint64_t key,
     lock_give(&s->lock);
     const bool is_fitting = make_room(c, s);
     if (is_fitting && !data)
-        data = malloc(len);
+        data = buffer_new(len);
     struct entry *const fresh =
         is_fitting && data ? calloc(1, sizeof(*fresh)) : NULL;
     lock_take(&s->lock);
@@ -337,7 +366,7 @@ enum plt_claim cache_claim(struct cache *c, uint64_t owner, uint64_t key,
             s->full++;
         lock_give(&s->lock);
         free(fresh);
-        free(data);
+        buffer_free(data, len);
         return result;
     }
     fresh->block = (struct plt_block){.data = data, .len = len};
