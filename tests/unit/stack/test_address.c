@@ -79,9 +79,9 @@ Test(address, what_is_not_the_public_s)
 Test(address, lists_of_blocks)
 {
     static const char *const bad[] = {
-        "",         ",",           "10.0.0.0/33", "10.0.0/8",  "10.0.0.0/",
-        "10.0.0.0/x", "fd00::/129", "::g",        "1.2.3.4,", "1.2.3.4 ",
-        "host",     "1.2.3.4/-1",  "1.2.3.4/+1"};
+        "",           ",",          "10.0.0.0/33", "10.0.0/8", "10.0.0.0/",
+        "10.0.0.0/x", "fd00::/129", "::g",         "1.2.3.4,", "1.2.3.4 ",
+        "host",       "1.2.3.4/-1", "1.2.3.4/+1"};
     struct plt_error err;
     uint8_t a[16];
 
@@ -93,9 +93,9 @@ Test(address, lists_of_blocks)
     const struct {
         const char *text;
         bool is_in;
-    } rows[] = {{"10.0.255.255", true},  {"10.1.0.0", true},
-                {"10.2.0.0", false},     {"192.0.2.7", true},
-                {"192.0.2.6", false},    {"fd00:1:7fff::1", true},
+    } rows[] = {{"10.0.255.255", true},   {"10.1.0.0", true},
+                {"10.2.0.0", false},      {"192.0.2.7", true},
+                {"192.0.2.6", false},     {"fd00:1:7fff::1", true},
                 {"fd00:1:8000::", false}, {"::ffff:192.0.2.7", true},
                 {"127.0.0.1", false}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
