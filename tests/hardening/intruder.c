@@ -23,13 +23,14 @@ struct intruder {
 
 static int connect_raw(const char *family)
 {
-    return socket(atoi(family), SOCK_RAW, 0);
+    return socket((int)strtol(family, NULL, 10), SOCK_RAW, 0);
 }
 
 static int bind_port(const char *port)
 {
     const struct sockaddr_in at = {.sin_family = AF_INET,
-                                   .sin_port = htons((uint16_t)atoi(port)),
+                                   .sin_port =
+                                       htons((uint16_t)strtoul(port, NULL, 10)),
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     const int fd = socket(AF_INET, SOCK_STREAM, 0);
     return bind(fd, (const struct sockaddr *)&at, sizeof(at));
@@ -62,6 +63,9 @@ static int act(const char *what, const char *arg)
         return (int)ptrace(PTRACE_TRACEME, 0, NULL, NULL);
     if (strcmp(what, "unshare") == 0)
         return (int)syscall(SYS_unshare, 0x10000000); /* a user namespace */
+    if (strcmp(what, "clone") == 0) /* a child in a user namespace */
+        return (int)syscall(SYS_clone, 0x10000000 | SIGCHLD, NULL, NULL, NULL,
+                            NULL);
     if (strcmp(what, "kill") == 0)
         return kill(getppid(), 0);
     if (strcmp(what, "raw") == 0)

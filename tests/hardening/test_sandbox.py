@@ -38,7 +38,7 @@ def attempt(s, act, arg=""):
 
 ACTS = [("read", canary), ("write", canary), ("write", out + "/new"), ("truncate", canary),
         ("unlink", canary), ("mkdir", out + "/d"), ("chmod", canary), ("read", "/proc/1/environ"),
-        ("list", "/root"), ("list", "/home"), ("list", "/var"), ("link", canary), ("kill", ""),
+        ("list", "/root"), ("list", "/home"), ("list", "/var"), ("link", canary), ("kill", ""), ("clone", ""),
         ("raw", str(int(socket.AF_PACKET))), ("read", lab + "/../out/canary"),
         ("write", lab + "/new"), ("write", "/etc/platter-new"), ("write", "/dev/shm/x"),
         ("read", "/etc/shadow") if os.geteuid() == 0 else ("read", "/root/x")]
