@@ -13,9 +13,14 @@ void access_log(struct request *r, enum MHD_RequestTerminationCode end)
 
     if (r->status < SERVER_STATUSES)
         (void)atomic_fetch_add(&r->server->by_route[route][r->status], 1);
-    log_begin(&l, r->err.status != PLT_OK ? LOG_WARN : LOG_INFO, "request");
+    log_begin(&l,
+              r->err.status != PLT_OK || r->verdict != ACCESS_OK ? LOG_WARN
+                                                                 : LOG_INFO,
+              "request");
     log_text(&l, "req", r->id);
     log_text(&l, "client", r->client);
+    if (r->who)
+        log_text(&l, "who", r->who);
     log_text(&l, "method", r->method);
     log_text(&l, "path", r->path ? r->path : "");
     log_number(&l, "status", r->status);
@@ -25,6 +30,8 @@ void access_log(struct request *r, enum MHD_RequestTerminationCode end)
     log_number(&l, "ms", (clock_now() - r->start_ns) / NS_PER_MS);
     log_number(&l, "origin_bytes", atomic_load(&r->origin_bytes));
     log_number(&l, "origin_requests", atomic_load(&r->origin_requests));
+    if (r->verdict != ACCESS_OK)
+        log_text(&l, "refused", access_verdict_name(r->verdict));
     if (end != MHD_REQUEST_TERMINATED_COMPLETED_OK)
         log_text(&l, "end", ends[(unsigned)end % 6]);
     if (r->err.status != PLT_OK) {

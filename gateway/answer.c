@@ -105,6 +105,9 @@ enum MHD_Result answer_problem(struct request *r, unsigned status,
     struct MHD_Response *const response = problem_response(doc);
     if (!response)
         return MHD_NO;
+    if (r->challenge)
+        (void)MHD_add_response_header(response, "WWW-Authenticate",
+                                      r->challenge);
     if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
         (void)MHD_add_response_header(response, "Allow", r->route->methods);
     if (status == MHD_HTTP_SERVICE_UNAVAILABLE)

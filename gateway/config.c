@@ -4,22 +4,22 @@
 #include "config.h"
 
 #include <getopt.h>
-#include <netdb.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include <platter/option.h>
 
 #include "config_file.h"
 #include "config_where.h"
+#include "listen.h"
 #include "range.h"
 #include "stack/catalogue.h"
 #include "cache/disk_cache.h"
 #include "stack/policy.h"
 #include "stack/readahead.h"
+#include "tls.h"
 
 /* A sanitizer looks into its own process from outside at the end. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -40,7 +40,19 @@ static const char usage_text[] =
     "  --origin NAME=BASE      an http(s) URL prefix or a folder (repeat)\n"
     "  --allow-address NAME=BLOCK[,BLOCK]   private addresses that an origin\n"
     "                          may be at: 10.1.0.0/16, fd00::1 (once each)\n"
-    "  --listen ADDR:PORT      default 127.0.0.1:8080 (repeat)\n"
+    "  --listen [https://]ADDR:PORT, unix:PATH, [https://]systemd[:NAME]\n"
+    "                          default 127.0.0.1:8080, or the sockets that\n"
+    "                          systemd has opened (repeat)\n"
+    "  --tls-certificate FILE, --tls-key FILE   of https, in PEM; read again "
+    "on\n"
+    "                          SIGHUP\n"
+    "  --tls-client-ca FILE    ask clients for certificates of these "
+    "authorities\n"
+    "  --access NAME=SCOPE[,SCOPE][:token:SHA256 | :certificate:NAME |\n"
+    "                          :signing-key:FILE]   who may read, metadata,\n"
+    "                          mirror, admin; NAME anonymous or local: "
+    "without\n"
+    "                          showing anything (repeat)\n"
     "  --image NAME=ORIGIN/PATH[?SELECTORS]   a named image (repeat)\n"
     "  --secret NAME=FILE      a key for encrypted images (repeat)\n"
     "  --cors ORIGIN           web pages of scheme://host[:port], or *, may "
@@ -232,35 +244,17 @@ static bool port_ok(const char *text, bool is_optional)
            strtoul(text + 1, NULL, 10) <= MAX_PORT;
 }
 
-/* As server.c will read it, with no name looked up. */
-static bool address_ok(const char *text)
-{
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                                   .ai_flags = AI_PASSIVE | AI_NUMERICHOST};
-    const char *const colon = strrchr(text, ':');
-    const bool is_v6 = *text == '[';
-    struct addrinfo *found = NULL;
-    char host[256];
-
-    if (!colon || !port_ok(colon, false) ||
-        (size_t)(colon - text) >= sizeof(host) || (is_v6 && colon[-1] != ']'))
-        return false;
-    (void)snprintf(host, sizeof(host), "%.*s",
-                   (int)(colon - text) - (is_v6 ? 2 : 0), text + is_v6);
-    const bool is_good =
-        getaddrinfo(*host ? host : NULL, "0", &hints, &found) == 0;
-    if (is_good)
-        freeaddrinfo(found);
-    return is_good;
-}
-
 void config_add_listen(struct config_parse *p, const struct config_at *at,
                        const char *text)
 {
     struct config *const c = p->config;
+    struct listen_spec spec;
 
-    if (!address_ok(text))
-        config_bad(p, at, "takes ADDR:PORT, the address a number: %s", text);
+    if (!listen_parse(text, &spec))
+        config_bad(p, at,
+                   "takes [https://]ADDR:PORT, the address a number, "
+                   "unix:/PATH, or systemd[:NAME]: %s",
+                   text);
     else if (c->n_listen == CONFIG_MAX_LISTEN)
         config_bad(p, at, "more than %d addresses", CONFIG_MAX_LISTEN);
     else if ((c->listen[c->n_listen] = config_copy(p, text)))
@@ -320,6 +314,9 @@ static const struct setting settings[] = {
     {"state_dir", TEXT, FIELD(state_dir), 0, 0, false},
     {"plugin_path", TEXT, FIELD(plugin_path), 0, 0, false},
     {"pid_file", TEXT, FIELD(pid_file), 0, 0, false},
+    {"tls_certificate", TEXT, FIELD(tls_certificate), 0, 0, false},
+    {"tls_key", TEXT, FIELD(tls_key), 0, 0, false},
+    {"tls_client_ca", TEXT, FIELD(tls_client_ca), 0, 0, false},
     {"log_level", LEVEL, FIELD(log_level), 0, 0, false},
     {"sandbox", SANDBOX, FIELD(sandbox), 0, 0, false},
     {"cache_size", SIZE, FIELD(cache_bytes), 1 << 20,
@@ -450,6 +447,7 @@ static const struct option options[] = {
     {"image", required_argument, NULL, 'i'},
     {"secret", required_argument, NULL, 's'},
     {"cors", required_argument, NULL, 'x'},
+    {"access", required_argument, NULL, 'A'},
     {"config", required_argument, NULL, 'c'},
     {"check-config", no_argument, NULL, 'k'},
     {"help", no_argument, NULL, 'h'},
@@ -473,6 +471,9 @@ static const struct option options[] = {
     {"log-level", required_argument, NULL, 0},
     {"sandbox", required_argument, NULL, 0},
     {"pid-file", required_argument, NULL, 0},
+    {"tls-certificate", required_argument, NULL, 0},
+    {"tls-key", required_argument, NULL, 0},
+    {"tls-client-ca", required_argument, NULL, 0},
     {NULL, 0, NULL, 0}};
 
 /* A flag is the setting of its name, '-' for '_'. */
@@ -538,6 +539,8 @@ static void take_flag(struct config_parse *p, int o, const char *flag)
         config_add_listen(p, &at, optarg);
     else if (o == 'x')
         config_add_cors(p, &at, optarg);
+    else if (o == 'A')
+        config_add_access(p, &at, optarg);
     else if (o == 'c')
         config_take_file(p, optarg);
     else if (o == 'k')
@@ -622,11 +625,35 @@ static bool fill_files(struct config_parse *p, struct config_list *list)
     return false;
 }
 
+/* What several settings say together. */
+static void check_tls(struct config_parse *p)
+{
+    const struct config *const c = p->config;
+    const struct config_at at = {.n = 1, .path = {"tls_certificate"}};
+    const bool has_both = c->tls_certificate && c->tls_key;
+    struct plt_error err;
+
+    for (size_t i = 0; i < c->n_listen; i++) {
+        struct listen_spec spec;
+        if (listen_parse(c->listen[i], &spec) && spec.is_tls && !has_both)
+            config_bad(p, &at, "%s needs tls_certificate and tls_key",
+                       c->listen[i]);
+    }
+    if (!c->tls_certificate != !c->tls_key)
+        config_bad(p, &at, "tls_certificate and tls_key belong together");
+    else if (c->tls_client_ca && !has_both)
+        config_bad(p, &at, "tls_client_ca needs tls_certificate and tls_key");
+    else if (tls_load(c, true, &err) != PLT_OK)
+        config_bad(p, &at, "%s", err.text);
+}
+
 static void fill(struct config_parse *p)
 {
     struct config *const c = p->config;
 
-    if (!c->n_listen && (c->listen[0] = config_copy(p, "127.0.0.1:8080")))
+    if (!c->n_listen &&
+        (c->listen[0] = config_copy(p, listen_has_passed() ? "systemd"
+                                                           : "127.0.0.1:8080")))
         c->n_listen = 1;
     (void)(fill_list(p, CONFIG_ORIGINS, &c->origins) &&
            fill_list(p, CONFIG_IMAGES, &c->images) &&
@@ -665,8 +692,10 @@ int config_parse(struct config *c, int argc, char **argv, bool is_reload)
                          .log_level = LOG_INFO,
                          .sandbox = SANDBOX_DEFAULT};
     const bool goes_on = take_flags(&p, argc, argv);
-    if (goes_on)
+    if (goes_on) {
         config_check(&p);
+        check_tls(&p);
+    }
     if (goes_on && !p.n_bad)
         fill(&p);
     parse_release(&p);
@@ -702,5 +731,11 @@ void config_release(struct config *c)
     free(c->state_dir);
     free(c->plugin_path);
     free(c->pid_file);
+    free(c->tls_certificate);
+    free(c->tls_key);
+    free(c->tls_client_ca);
+    for (size_t i = 0; i < c->access.n; i++)
+        access_row_release(&c->access.v[i]);
+    free(c->access.v);
     *c = (struct config){.older = older};
 }

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "access.h"
 #include "util/log.h"
 
 enum { CONFIG_MAX_LISTEN = 16, CONFIG_MAX_CORS = 16, CONFIG_MAX_SECRETS = 256 };
@@ -36,14 +37,17 @@ struct config_list {
 };
 
 struct config {
-    char *listen[CONFIG_MAX_LISTEN]; /* "ADDR:PORT"; at least one; new */
+    char *listen[CONFIG_MAX_LISTEN]; /* as listen.h; at least one; new */
     size_t n_listen;
     char *cors[CONFIG_MAX_CORS]; /* "*" or scheme://host[:port]; new */
     size_t n_cors;
     struct config_list origins, images, secrets;
     struct config_list files;     /* that were read: their paths as values */
     struct config_list addresses; /* of origins by name: blocks (address.h) */
+    struct access_list access;
     char *state_dir, *plugin_path, *pid_file; /* new, or NULL */
+    /* PEM files; new, or NULL.  Certificate and key together. */
+    char *tls_certificate, *tls_key, *tls_client_ca;
     uint64_t cache_bytes;
     uint64_t disk_cache_bytes; /* 0: none */
     uint64_t readahead_bytes;  /* ahead of one stream; 0: none */

@@ -31,7 +31,7 @@ static const char *const sections[] = {"origins", "images", "secrets"};
 
 /* ---- Values ---- */
 
-static const char *type_name(const json_t *value)
+const char *config_type_name(const json_t *value)
 {
     switch (json_typeof(value)) {
     case JSON_OBJECT:
@@ -52,8 +52,7 @@ static const char *type_name(const json_t *value)
     return "null";
 }
 
-/* The same place, one key deeper. */
-static struct config_at under(const struct config_at *at, const char *key)
+struct config_at config_under(const struct config_at *at, const char *key)
 {
     struct config_at deep = *at;
 
@@ -62,12 +61,11 @@ static struct config_at under(const struct config_at *at, const char *key)
     return deep;
 }
 
-/* Borrowed; NULL: it is no text, which is told. */
-static const char *text_of(struct config_parse *p, const struct config_at *at,
+const char *config_text_of(struct config_parse *p, const struct config_at *at,
                            json_t *value)
 {
     if (!json_is_string(value))
-        config_bad(p, at, "must be a text, not %s", type_name(value));
+        config_bad(p, at, "must be a text, not %s", config_type_name(value));
     return json_string_value(value);
 }
 
@@ -225,13 +223,14 @@ static void take_addresses(struct config_parse *p, const struct config_at *at,
 
     if (!json_is_array(list) || !json_array_size(list))
         config_bad(p, at, "must be an array of addresses, not %s",
-                   json_is_array(list) ? "an empty one" : type_name(list));
+                   json_is_array(list) ? "an empty one"
+                                       : config_type_name(list));
     json_array_foreach(list, i, item)
     {
         char index[24];
         (void)snprintf(index, sizeof(index), "[%zu]", i);
-        const struct config_at deep = under(at, index);
-        const char *const block = text_of(p, &deep, item);
+        const struct config_at deep = config_under(at, index);
+        const char *const block = config_text_of(p, &deep, item);
         if (block)
             check_addresses(p, &deep, block);
         if (block && out)
@@ -255,14 +254,14 @@ static void take_either(struct config_parse *p, const struct config_at *at,
                         const struct one_of_two rows[2], const char *key,
                         json_t *json, char **value)
 {
-    const struct config_at deep = under(at, key);
+    const struct config_at deep = config_under(at, key);
     const bool is_first = strcmp(key, rows[0].key) == 0;
 
     if (!is_first && strcmp(key, rows[1].key) != 0) {
         config_bad(p, &deep, "unknown key");
         return;
     }
-    const char *const text = text_of(p, &deep, json);
+    const char *const text = config_text_of(p, &deep, json);
     if (text) {
         free(*value);
         *value = rows[!is_first].take(p, &deep, text);
@@ -286,14 +285,14 @@ static void take_pair(struct config_parse *p, const struct config_at *at,
 
     if (!json_is_object(row))
         config_bad(p, at, "must be an object with %s or %s, not %s", a, b,
-                   type_name(row));
+                   config_type_name(row));
     else if (json_object_get(row, a) && json_object_get(row, b))
         config_bad(p, at, "has both %s and %s", a, b);
     else if (!json_object_get(row, a) && !json_object_get(row, b))
         config_bad(p, at, "has neither %s nor %s", a, b);
     json_object_foreach(row, key, json)
     {
-        const struct config_at deep = under(at, key);
+        const struct config_at deep = config_under(at, key);
         if (section == CONFIG_ORIGINS && strcmp(key, "addresses") == 0)
             take_addresses(p, &deep, json);
         else
@@ -339,8 +338,8 @@ static void write_selector(FILE *out, const char *key, const char *value)
 static void check_label(struct config_parse *p, const struct config_at *at,
                         const char *label, json_t *json)
 {
-    const struct config_at deep = under(at, label);
-    const char *const text = text_of(p, &deep, json);
+    const struct config_at deep = config_under(at, label);
+    const char *const text = config_text_of(p, &deep, json);
 
     if (strlen(label) > MAX_LABEL_NAME)
         config_bad(p, &deep, "a label's name has at most %d bytes",
@@ -357,7 +356,8 @@ static char *take_labels(struct config_parse *p, const struct config_at *at,
     json_t *json;
 
     if (!json_is_object(map)) {
-        config_bad(p, at, "must be an object of texts, not %s", type_name(map));
+        config_bad(p, at, "must be an object of texts, not %s",
+                   config_type_name(map));
         return NULL;
     }
     if (json_object_size(map) > CATALOGUE_MAX_LABELS)
@@ -393,7 +393,7 @@ static void take_image_key(struct config_parse *p, const struct config_at *at,
         config_bad(p, at, "unknown key");
         return;
     }
-    const char *const text = text_of(p, at, json);
+    const char *const text = config_text_of(p, at, json);
     if (!is_selector(key))
         row->source = text ? text : "";
     else if (text && reference_select(&row->r, key, text, &err) != PLT_OK)
@@ -410,12 +410,12 @@ static void take_image_row(struct config_parse *p, const struct config_at *at,
 
     if (!json_is_object(json)) {
         config_bad(p, at, "must be an object with a source, not %s",
-                   type_name(json));
+                   config_type_name(json));
         return;
     }
     json_object_foreach(json, key, value)
     {
-        const struct config_at deep = under(at, key);
+        const struct config_at deep = config_under(at, key);
         take_image_key(p, &deep, row, key, value);
     }
     if (!row->source)
@@ -457,12 +457,13 @@ static void take_map(struct config_parse *p, const struct config_at *at,
 
     if (!json_is_object(map)) {
         p->is_partial = true;
-        config_bad(p, at, "must be an object of names, not %s", type_name(map));
+        config_bad(p, at, "must be an object of names, not %s",
+                   config_type_name(map));
         return;
     }
     json_object_foreach(map, name, row)
     {
-        const struct config_at deep = under(at, name);
+        const struct config_at deep = config_under(at, name);
         if (section == CONFIG_IMAGES)
             take_image(p, &deep, row);
         else
@@ -480,15 +481,16 @@ static void take_texts(struct config_parse *p, const struct config_at *at,
     size_t i;
 
     if (!json_is_array(list)) {
-        config_bad(p, at, "must be an array of texts, not %s", type_name(list));
+        config_bad(p, at, "must be an array of texts, not %s",
+                   config_type_name(list));
         return;
     }
     json_array_foreach(list, i, item)
     {
         char index[24];
         (void)snprintf(index, sizeof(index), "[%zu]", i);
-        const struct config_at deep = under(at, index);
-        const char *const text = text_of(p, &deep, item);
+        const struct config_at deep = config_under(at, index);
+        const char *const text = config_text_of(p, &deep, item);
         if (text)
             take(p, &deep, text);
     }
@@ -526,7 +528,8 @@ static void take_single(struct config_parse *p, const struct config_at *at,
     else
         config_bad(p, at, "must be a %s, not %s",
                    takes_number ? "whole number" : "text",
-                   json_is_real(value) ? "a fraction" : type_name(value));
+                   json_is_real(value) ? "a fraction"
+                                       : config_type_name(value));
 }
 
 static void take_key(struct config_parse *p, const struct config_at *at,
@@ -542,6 +545,8 @@ static void take_key(struct config_parse *p, const struct config_at *at,
         take_texts(p, at, config_add_listen, value);
     else if (strcmp(key, "cors") == 0)
         take_texts(p, at, config_add_cors, value);
+    else if (strcmp(key, "access") == 0)
+        config_take_access(p, at, value);
     else
         take_single(p, at, key, value);
 }
@@ -586,7 +591,7 @@ static void take_root(struct config_parse *p, const struct config_at *at,
 
     if (!json_is_object(root)) {
         config_bad_line(p, at, 1, "the file is one object, not %s",
-                        type_name(root));
+                        config_type_name(root));
         p->is_partial = true;
         return;
     }
@@ -594,7 +599,7 @@ static void take_root(struct config_parse *p, const struct config_at *at,
         config_bad_line(p, at, 0, "out of memory");
     json_object_foreach(root, key, value)
     {
-        const struct config_at deep = under(at, key);
+        const struct config_at deep = config_under(at, key);
         take_key(p, &deep, key, value);
     }
 }
@@ -748,10 +753,10 @@ static void check_reference(struct config_parse *p, const struct names *names,
                             const struct reference *r)
 {
     const struct config_at at = place(e);
-    const struct config_at source = e->file ? under(&at, "source") : at;
+    const struct config_at source = e->file ? config_under(&at, "source") : at;
     const struct config_at secret =
         e->file && e->named.selectors && strstr(e->named.selectors, "secret=")
-            ? under(&at, "secret")
+            ? config_under(&at, "secret")
             : source;
     const size_t len = strcspn(r->target, "/");
 
@@ -768,7 +773,7 @@ static void check_image(struct config_parse *p, const struct names *names,
                         const struct config_entry *e)
 {
     const struct config_at at = place(e);
-    const struct config_at source = e->file ? under(&at, "source") : at;
+    const struct config_at source = e->file ? config_under(&at, "source") : at;
     struct reference r;
     struct plt_error err;
 

@@ -10,6 +10,8 @@
 #ifndef GATEWAY_CONFIG_FILE_H
 #define GATEWAY_CONFIG_FILE_H
 
+#include <jansson.h>
+
 #include "config.h"
 #include "config_where.h"
 
@@ -77,7 +79,23 @@ void config_add_listen(struct config_parse *parse, const struct config_at *at,
 void config_add_cors(struct config_parse *parse, const struct config_at *at,
                      const char *text);
 
+/* ---- config_access.c ---- */
+
+/* The section "access"; one --access. */
+void config_take_access(struct config_parse *parse, const struct config_at *at,
+                        json_t *map);
+void config_add_access(struct config_parse *parse, const struct config_at *at,
+                       const char *text);
+
 /* ---- config_file.c ---- */
+
+/* "an object", for mistakes. */
+const char *config_type_name(const json_t *value);
+/* The same place, one key deeper. */
+struct config_at config_under(const struct config_at *at, const char *key);
+/* Borrowed; NULL: it is no text, which is told. */
+const char *config_text_of(struct config_parse *parse,
+                           const struct config_at *at, json_t *value);
 
 /* All that a file says. */
 void config_take_file(struct config_parse *parse, const char *file);

@@ -33,7 +33,7 @@ void cors_add(const struct request *r, struct MHD_Response *response)
         response, "Access-Control-Expose-Headers",
         "Accept-Ranges, Content-Digest, Content-Length, Content-Range, ETag, "
         "Last-Modified, Link, Location, Repr-Digest, Retry-After, "
-        "X-Request-Id");
+        "WWW-Authenticate, X-Request-Id");
 }
 
 void cors_add_preflight(const struct request *r, const char *methods,
@@ -45,7 +45,8 @@ void cors_add_preflight(const struct request *r, const char *methods,
                                   methods);
     (void)MHD_add_response_header(
         response, "Access-Control-Allow-Headers",
-        "Content-Type, If-Match, If-Modified-Since, If-None-Match, If-Range, "
+        "Authorization, Content-Type, If-Match, If-Modified-Since, "
+        "If-None-Match, If-Range, "
         "If-Unmodified-Since, Range, Traceparent, Want-Content-Digest, "
         "Want-Repr-Digest, X-Request-Id");
     (void)MHD_add_response_header(response, "Access-Control-Max-Age", "600");

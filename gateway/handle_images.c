@@ -1,21 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The list of images, and registering them.  Changes are for clients on this
- * machine; they are kept on disk before they are acknowledged, on a worker. */
+/* The list of images, and registering them.  Changes are kept on disk before
+ * they are acknowledged, on a worker. */
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "audit.h"
 #include "route.h"
-
-/* A change is asked for by a program on this machine, not by a web page that
- * somebody here looks at: a form cannot send JSON, and a DELETE is asked about
- * beforehand. */
-static enum MHD_Result refuse(struct request *r)
-{
-    return answer_problem(r, MHD_HTTP_FORBIDDEN, "not allowed",
-                          "images are registered and deleted from this machine "
-                          "only");
-}
 
 static const char *name_of(const struct request *r)
 {
@@ -37,6 +28,7 @@ static void register_job(void *cookie)
         r->status = is_new ? MHD_HTTP_CREATED : MHD_HTTP_OK;
         r->json = json_incref(entry);
     }
+    audit_change(r, json_string_value(json_object_get(entry, "name")));
     json_decref(entry);
     request_resume(r);
 }
@@ -47,6 +39,7 @@ static void delete_job(void *cookie)
 
     if (images_unregister(r->server->images, name_of(r), &r->err) == PLT_OK)
         r->err.status = PLT_OK;
+    audit_change(r, name_of(r));
     request_resume(r);
 }
 
@@ -100,8 +93,8 @@ static enum MHD_Result post_image(struct request *r)
     if (r->is_ready)
         return r->err.status == PLT_OK ? answer_registered(r)
                                        : answer_error(r, &r->err);
-    if (!r->is_loopback)
-        return refuse(r);
+    /* A web page's form cannot send JSON, and a DELETE is asked about
+     * beforehand. */
     if (!request_is_json(r))
         return answer_problem(r, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE,
                               "unsupported media type",
@@ -141,8 +134,6 @@ enum MHD_Result handle_image(struct request *r)
         return answer_queue(
             r, MHD_HTTP_NO_CONTENT,
             MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT));
-    if (!r->is_loopback)
-        return refuse(r);
     request_submit(r, delete_job);
     return MHD_YES;
 }

@@ -88,6 +88,16 @@ static void put_plain(struct page *p, struct server *s)
     }
 }
 
+static void put_refused(struct page *p, struct server *s)
+{
+    head(p, "platter_access_refused_total", "counter",
+         "Requests that were refused, by what they lacked.");
+    for (unsigned i = ACCESS_OK + 1; i < ACCESS_VERDICTS; i++)
+        put(p, "platter_access_refused_total{reason=\"%s\"} %" PRIu64 "\n",
+            access_verdict_name((enum access_verdict)i),
+            atomic_load(&s->refused[i]));
+}
+
 static void put_disk_cache(struct page *p, struct server *s)
 {
     struct disk_cache_stats d;
@@ -282,6 +292,7 @@ enum MHD_Result handle_metrics(struct request *r)
         return MHD_NO;
     put_plain(&p, s);
     put_disk_cache(&p, s);
+    put_refused(&p, s);
     put_prefetch(&p, s);
     put_requests(&p, s);
     put_drivers(&p, s, "platter_driver_reads_total", "Reads of a driver.",

@@ -1,21 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Boot traces and prefetches: GET tells, POST begins or takes, DELETE ends.
  *
- * What costs the origin something, or stays, is for clients on this machine, as
- * with images (handle_images.c).  All of it is a worker's: the image is opened,
- * with its key, and its size waited for. */
+ * All of it is a worker's: the image is opened, with its key, and its size
+ * waited for. */
 #include <string.h>
 
+#include "audit.h"
 #include "route.h"
 
 enum { SECONDS = 300 }; /* of a recording, unless it is said */
-
-static enum MHD_Result refuse(struct request *r)
-{
-    return answer_problem(r, MHD_HTTP_FORBIDDEN, "not allowed",
-                          "traces and prefetches are begun and deleted from "
-                          "this machine only");
-}
 
 /* {"seconds": N}: record; {"reads": ...}: take. */
 static enum plt_status post_trace(struct request *r, json_t *body)
@@ -108,6 +101,8 @@ static void trace_job(void *cookie)
         st = act(r);
     if (st == PLT_OK)
         r->err.status = PLT_OK;
+    if (!r->is_head && strcmp(r->method, "GET") != 0)
+        audit_change(r, r->reference.target);
     request_resume(r);
 }
 
@@ -116,8 +111,6 @@ enum MHD_Result handle_trace(struct request *r)
     const bool is_post = strcmp(r->method, "POST") == 0;
 
     if (!r->is_ready) {
-        if ((is_post || strcmp(r->method, "DELETE") == 0) && !r->is_loopback)
-            return refuse(r);
         if (is_post && !request_is_json(r))
             return answer_problem(r, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE,
                                   "unsupported media type",

@@ -55,11 +55,13 @@ static void reload(struct server *server, int argc, char **argv)
     if (config_parse(next, argc, argv, true) == 0 &&
         server_reload(server, next)) {
         log_set_level(next->log_level);
+        audit_reload(&server->audit, true);
         log_event("reloaded");
         return;
     }
     config_release(next);
     free(next);
+    audit_reload(&server->audit, false);
     log_event("reload_failed");
 }
 

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <openssl/crypto.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +41,8 @@ struct request *request_new(struct server *server, const char *raw_uri)
     const size_t len = strcspn(path, "?");
     r->path = strndup(path, len);
     r->query = path[len] ? strdup(path + len + 1) : NULL;
+    /* Before anything is logged of it. */
+    signature_take(r->path, r->query, &r->signature);
     (void)atomic_fetch_add(&server->n_active, 1);
     return r;
 }
@@ -67,7 +70,8 @@ static const struct field {
               FIELD("Want-Repr-Digest", want_repr_digest),
               FIELD("Origin", origin),
               FIELD("Content-Type", content_type),
-              FIELD("Accept", accept)};
+              FIELD("Accept", accept),
+              FIELD("Authorization", authorization)};
 enum { FIELDS = sizeof(fields) / sizeof(fields[0]) };
 
 static char **slot_of(struct request *r, const struct field *f)
@@ -92,6 +96,8 @@ void request_unref(struct request *r)
     free(r->link);
     free(r->path);
     free(r->query);
+    if (r->authorization)
+        OPENSSL_cleanse(r->authorization, strlen(r->authorization));
     for (size_t i = 0; i < FIELDS; i++)
         free(*slot_of(r, &fields[i]));
     (void)atomic_fetch_sub(&r->server->n_active, 1);
@@ -207,12 +213,31 @@ void request_begin(struct request *r, struct MHD_Connection *connection,
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     r->fd = i ? i->connect_fd : -1;
     i = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    const struct peer *const peer = i ? i->socket_context : NULL;
+    struct peer *const peer = i ? i->socket_context : NULL;
     if (peer) {
+        r->peer = peer;
+        r->is_unix = peer->is_unix;
         memcpy(r->client, peer->text, sizeof(r->client));
         r->client_number = peer->number;
         r->is_loopback = peer->is_loopback;
     }
+}
+
+/* Who connects by a unix socket: the kernel says it (unix(7)). */
+static void name_unix(const struct server *s, struct MHD_Connection *connection,
+                      struct peer *p)
+{
+    const union MHD_ConnectionInfo *const i =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct ucred who = {.pid = 0};
+    socklen_t len = sizeof(who);
+
+    if (i)
+        (void)getsockopt(i->connect_fd, SOL_SOCKET, SO_PEERCRED, &who, &len);
+    (void)snprintf(p->text, sizeof(p->text), "unix:uid=%lu:pid=%ld",
+                   (unsigned long)who.uid, (long)who.pid);
+    p->number = number_of(s, &who, sizeof(who));
+    p->is_loopback = p->is_unix = true;
 }
 
 struct peer *peer_new(const struct server *s, struct MHD_Connection *connection)
@@ -241,8 +266,17 @@ struct peer *peer_new(const struct server *s, struct MHD_Connection *connection)
                        ntohs(a.v6.sin6_port));
         p->number = number_of(s, &a.v6.sin6_addr, sizeof(a.v6.sin6_addr));
         p->is_loopback = IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr);
+    } else if (p && sa && sa->sa_family == AF_UNIX) {
+        name_unix(s, connection, p);
     }
     return p;
+}
+
+void peer_free(struct peer *p)
+{
+    if (p)
+        free(p->names);
+    free(p);
 }
 
 /* ---- Circumstances ---- */

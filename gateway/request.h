@@ -14,6 +14,7 @@
 #include <jansson.h>
 #include <microhttpd.h>
 
+#include "access.h"
 #include "multipart.h"
 #include "precondition.h"
 #include "range.h"
@@ -43,11 +44,17 @@ enum { PEER_TEXT = 64 };
 struct peer {
     char text[PEER_TEXT]; /* ADDR:PORT or [ADDR]:PORT */
     uint64_t number;      /* of the address, without the port */
-    bool is_loopback;
+    bool is_loopback;     /* or a unix socket */
+    bool is_unix;
+    /* of TLS: what the client's certificate says it is (tls.h), when it was
+     * asked for first; by the event thread alone */
+    bool has_names, is_untrusted;
+    char *names; /* new, or NULL */
 };
 /* Once for a connection, whose socket context it is; NULL without memory. */
 struct peer *peer_new(const struct server *server,
                       struct MHD_Connection *connection);
+void peer_free(struct peer *peer); /* NULL is fine */
 
 struct request {
     _Atomic unsigned refs;
@@ -66,14 +73,21 @@ struct request {
     bool has_dispatched;
     uint64_t body_len; /* of what the client sent */
     char *body;        /* of a POST; new */
-    bool is_head, is_loopback;
+    bool is_head, is_loopback, is_unix;
+    struct peer *peer; /* the connection's; NULL without memory */
+    /* of access.h; who is borrowed from the configuration, NULL: nobody known
+     */
+    struct signature signature;
+    enum access_verdict verdict;
+    const char *who;
+    const char *challenge; /* of a 401; static */
 
     /* headers, copied */
     char *range;
     char *if_match, *if_none_match, *if_modified_since, *if_unmodified_since,
         *if_range;
     char *want_content_digest, *want_repr_digest, *origin, *content_type,
-        *accept;
+        *accept, *authorization;
     bool wants_events;    /* Accept names text/event-stream */
     char traceparent[56]; /* for origins; "": none */
 

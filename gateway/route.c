@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admit.h"
 #include "cors.h"
 
 static const char is_changed[] = "GET, HEAD, OPTIONS, POST, DELETE";
@@ -16,44 +17,52 @@ static const char *const of_checksum[] = {"algorithm", "block_size", NULL};
 static const char *const of_index[] = {"format", NULL};
 static const char *const of_nothing[] = {NULL};
 
+#define READ ACCESS_READ
+#define META ACCESS_METADATA
+#define MIRROR ACCESS_MIRROR
+#define ADMIN ACCESS_ADMIN
+
 static const struct route routes[] = {
-    {"/disk/", "disk", KIND_DISK, true, NULL, NULL, read_only, handle_disk},
-    {"/raw/", "raw", KIND_DISK, true, "", NULL, read_only, handle_disk},
-    {"/v1/info/", "info", KIND_INFO, true, NULL, NULL, read_only,
+    {"/disk/", "disk", KIND_DISK, READ, 0, true, NULL, NULL, read_only,
+     handle_disk},
+    {"/raw/", "raw", KIND_DISK, READ, 0, true, "", NULL, read_only,
+     handle_disk},
+    {"/v1/info/", "info", KIND_INFO, META, 0, true, NULL, NULL, read_only,
      handle_image_json},
-    {"/v1/members/", "members", KIND_MEMBERS, true, NULL, of_list, read_only,
-     handle_image_json},
-    {"/v1/extents/", "extents", KIND_EXTENTS, true, NULL, of_extents, read_only,
-     handle_image_json},
-    {"/v1/partitions/", "partitions", KIND_PARTITIONS, true, NULL, NULL,
+    {"/v1/members/", "members", KIND_MEMBERS, META, 0, true, NULL, of_list,
      read_only, handle_image_json},
-    {"/v1/snapshots/", "snapshots", KIND_SNAPSHOTS, true, NULL, of_list,
+    {"/v1/extents/", "extents", KIND_EXTENTS, META, 0, true, NULL, of_extents,
      read_only, handle_image_json},
-    {"/v1/check/", "check", KIND_CHECK, true, NULL, NULL, read_only,
+    {"/v1/partitions/", "partitions", KIND_PARTITIONS, META, 0, true, NULL,
+     NULL, read_only, handle_image_json},
+    {"/v1/snapshots/", "snapshots", KIND_SNAPSHOTS, META, 0, true, NULL,
+     of_list, read_only, handle_image_json},
+    {"/v1/check/", "check", KIND_CHECK, META, 0, true, NULL, NULL, read_only,
      handle_image_json},
-    {"/v1/checksum/", "checksum", KIND_CHECKSUM, true, NULL, of_checksum,
+    {"/v1/checksum/", "checksum", KIND_CHECKSUM, META, 0, true, NULL,
+     of_checksum, read_only, handle_image_json},
+    {"/v1/index/", "index", KIND_INDEX, META, 0, true, NULL, of_index,
      read_only, handle_image_json},
-    {"/v1/index/", "index", KIND_INDEX, true, NULL, of_index, read_only,
-     handle_image_json},
-    {"/v1/trace/", "trace", KIND_TRACE, true, NULL, NULL, is_changed,
-     handle_trace},
-    {"/v1/prefetch/", "prefetch", KIND_PREFETCH, true, NULL, NULL, is_changed,
-     handle_trace},
-    {"/v1/origins", "origins", KIND_PLAIN, false, NULL, of_list, read_only,
-     handle_origins},
-    {"/v1/images", "images", KIND_PLAIN, false, NULL, of_list,
+    {"/v1/trace/", "trace", KIND_TRACE, META, MIRROR, true, NULL, NULL,
+     is_changed, handle_trace},
+    {"/v1/prefetch/", "prefetch", KIND_PREFETCH, META, MIRROR, true, NULL, NULL,
+     is_changed, handle_trace},
+    {"/v1/origins", "origins", KIND_PLAIN, META, 0, false, NULL, of_list,
+     read_only, handle_origins},
+    {"/v1/images", "images", KIND_PLAIN, META, ADMIN, false, NULL, of_list,
      "GET, HEAD, OPTIONS, POST", handle_images},
-    {"/v1/images/", "image", KIND_PLAIN, true, NULL, of_nothing,
+    {"/v1/images/", "image", KIND_PLAIN, META, ADMIN, true, NULL, of_nothing,
      "GET, HEAD, OPTIONS, DELETE", handle_image},
-    {"/openapi.json", "openapi", KIND_PLAIN, false, NULL, NULL, read_only,
+    {"/openapi.json", "openapi", KIND_PLAIN, 0, 0, false, NULL, NULL, read_only,
      handle_openapi},
-    {"/healthz", "healthz", KIND_PLAIN, false, NULL, NULL, read_only,
+    {"/healthz", "healthz", KIND_PLAIN, 0, 0, false, NULL, NULL, read_only,
      handle_health},
-    {"/readyz", "readyz", KIND_PLAIN, false, NULL, NULL, read_only,
+    {"/readyz", "readyz", KIND_PLAIN, 0, 0, false, NULL, NULL, read_only,
      handle_ready},
-    {"/metrics", "metrics", KIND_PLAIN, false, NULL, NULL, read_only,
+    {"/metrics", "metrics", KIND_PLAIN, META, 0, false, NULL, NULL, read_only,
      handle_metrics},
-    {"/", "index", KIND_PLAIN, false, NULL, NULL, read_only, handle_index},
+    {"/", "index", KIND_PLAIN, 0, 0, false, NULL, NULL, read_only,
+     handle_index},
 };
 
 _Static_assert(SERVER_ROUTES == ROUTES + 1, "and one for no route");
@@ -170,5 +179,7 @@ enum MHD_Result route_dispatch(struct request *r, bool is_first)
     if (st == PLT_OK && route->kind != KIND_PLAIN)
         st = parse_reference(r);
     r->err.status = st;
-    return st == PLT_OK ? route->handle(r) : answer_error(r, &r->err);
+    if (st != PLT_OK)
+        return answer_error(r, &r->err);
+    return admit(r) ? route->handle(r) : admit_refuse(r);
 }

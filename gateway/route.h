@@ -24,8 +24,10 @@ struct route {
     const char *path;  /* with `has_rest`, a prefix with its slash */
     const char *label; /* in metrics */
     enum request_kind kind;
-    bool has_rest;      /* a reference or a name follows */
-    const char *layers; /* selector that the path implies, or NULL */
+    unsigned scope, change_scope; /* ACCESS_* of reading it, of POST and DELETE;
+                                     0: anybody */
+    bool has_rest;                /* a reference or a name follows */
+    const char *layers;           /* selector that the path implies, or NULL */
     /* Query names that are not selectors.  NULL: none, and of what is not
      * about an image the query is not looked at */
     const char *const *also;

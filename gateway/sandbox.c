@@ -16,6 +16,7 @@
 
 #include <platter/error.h>
 
+#include "listen.h"
 #include "stack/registry.h"
 #include "util/auto.h"
 
@@ -147,6 +148,13 @@ static bool allow_names(int ruleset, const struct config *c)
     }
     for (size_t i = 0; i < c->secrets.n && is_good; i++)
         is_good = allow_folder_of(ruleset, c->secrets.v[i].value);
+    const char *const pem[] = {c->tls_certificate, c->tls_key,
+                               c->tls_client_ca};
+    for (size_t i = 0; i < sizeof(pem) / sizeof(pem[0]) && is_good; i++)
+        is_good = !pem[i] || allow_folder_of(ruleset, pem[i]);
+    for (size_t i = 0; i < c->access.n && is_good; i++)
+        is_good = !c->access.v[i].key_file ||
+                  allow_folder_of(ruleset, c->access.v[i].key_file);
     for (size_t i = 0; i < c->files.n && is_good; i++)
         is_good = allow_folder_of(ruleset, c->files.v[i].value);
     return is_good;
@@ -155,11 +163,34 @@ static bool allow_names(int ruleset, const struct config *c)
 static bool allow_ports(int ruleset, const struct config *c)
 {
     for (size_t i = 0; i < c->n_listen; i++) {
-        const char *const colon = strrchr(c->listen[i], ':');
+        struct listen_spec spec;
+        if (!listen_parse(c->listen[i], &spec) || spec.kind != LISTEN_TCP)
+            continue;
         const struct net_port rule = {NET_BIND_TCP,
-                                      strtoul(colon + 1, NULL, 10)};
+                                      strtoul(spec.port, NULL, 10)};
         if (syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) !=
             0)
+            return false;
+    }
+    return true;
+}
+
+/* Unix sockets are made, and taken away at the end. */
+static bool allow_sockets(int ruleset, const struct config *c)
+{
+    for (size_t i = 0; i < c->n_listen; i++) {
+        struct listen_spec spec;
+        if (!listen_parse(c->listen[i], &spec) || spec.kind != LISTEN_UNIX)
+            continue;
+        AUTO_FREE char *folder = strdup(spec.path);
+        if (!folder)
+            return false;
+        char *const slash = strrchr(folder, '/');
+        slash[slash == folder] = '\0';
+        if (!allow_path(ruleset, folder,
+                        LANDLOCK_ACCESS_FS_MAKE_SOCK |
+                            LANDLOCK_ACCESS_FS_REMOVE_FILE |
+                            LANDLOCK_ACCESS_FS_WRITE_FILE))
             return false;
     }
     return true;
@@ -204,7 +235,7 @@ static int limit_files(const struct config *c)
     is_good = is_good && allow_names(ruleset, c) &&
               allow_plugins(ruleset, c->plugin_path) &&
               allow_pid_file(ruleset, c->pid_file, all) &&
-              (abi < 4 || allow_ports(ruleset, c));
+              allow_sockets(ruleset, c) && (abi < 4 || allow_ports(ruleset, c));
     return is_good && syscall(SYS_landlock_restrict_self, ruleset, 0) == 0 ? abi
                                                                            : 0;
 }

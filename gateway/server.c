@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server.h"
 
-#include <errno.h>
-#include <netdb.h>
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,13 +9,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "admit.h"
+#include "listen.h"
 #include "route.h"
 #include "sandbox.h"
+#include "tls.h"
 #include "util/auto.h"
 #include "util/clock.h"
 
 enum {
-    BACKLOG = 1024,
     IDLE_S = 60,                 /* an idle connection is closed after it */
     CONNECTION_BYTES = 32 * 1024 /* headers of a request fit, or 431 */
 };
@@ -35,7 +35,7 @@ static void *on_uri(void *cookie, const char *uri,
  * listened to so far. */
 static size_t max_body(const struct request *r)
 {
-    return r->route && r->route->kind == KIND_TRACE && r->is_loopback
+    return r->route && r->route->kind == KIND_TRACE && r->verdict == ACCESS_OK
                ? MAX_TRACE_BODY
                : MAX_BODY;
 }
@@ -45,7 +45,8 @@ static size_t max_body(const struct request *r)
 static enum MHD_Result take_body(struct request *r, const char *data,
                                  size_t len)
 {
-    const bool is_kept = strcmp(r->method, "POST") == 0;
+    const bool is_kept =
+        strcmp(r->method, "POST") == 0 && r->verdict == ACCESS_OK;
     const size_t most = max_body(r);
 
     r->body_len += len;
@@ -98,6 +99,8 @@ static enum MHD_Result on_request(void *cookie,
          * the connection behind the answer. */
         request_begin(r, connection, method);
         r->route = route_find(r->path ? r->path : "");
+        if (r->route && strcmp(method, "POST") == 0)
+            (void)admit(r);
         return is_too_large(r) ? answer_too_large(r) : MHD_YES;
     }
     if (*upload_len) {
@@ -136,7 +139,7 @@ static void on_connection(void *cookie, struct MHD_Connection *connection,
         *context = peer_new((const struct server *)cookie, connection);
         return;
     }
-    free(*context);
+    peer_free(*context);
     *context = NULL;
 }
 
@@ -164,77 +167,57 @@ on_mhd_log(void *cookie, const char *fmt, va_list ap)
 
 /* ---- Start and stop ---- */
 
-/* A listening socket for ADDR:PORT or [ADDR]:PORT; -1: printed why. */
-static int listen_on(const char *text)
+static void log_listening(int fd, bool is_tls)
 {
-    char host[256];
-    const char *const colon = strrchr(text, ':');
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                             .ai_flags =
-                                 AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV},
-                    *found = NULL;
-    const bool is_v6 = text[0] == '[';
-    int fd = -1, on = 1;
-
-    if (!colon || (is_v6 && colon[-1] != ']')) {
-        (void)fprintf(stderr, "platterd: --listen takes ADDR:PORT: %s\n", text);
-        return -1;
-    }
-    (void)snprintf(host, sizeof(host), "%.*s",
-                   (int)(colon - text) - (is_v6 ? 2 : 0),
-                   text + (is_v6 ? 1 : 0));
-    const int e = getaddrinfo(host[0] ? host : NULL, colon + 1, &hints, &found);
-    if (e != 0) {
-        (void)fprintf(stderr, "platterd: cannot listen on %s: %s\n", text,
-                      gai_strerror(e));
-        return -1;
-    }
-    fd =
-        socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0)
-        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) != 0 ||
-        listen(fd, BACKLOG) != 0) {
-        (void)fprintf(stderr, "platterd: cannot listen on %s: %s\n", text,
-                      strerror(errno));
-        if (fd >= 0)
-            (void)close(fd);
-        fd = -1;
-    }
-    freeaddrinfo(found);
-    return fd;
-}
-
-static void log_listening(int fd)
-{
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof(ss);
-    char host[64] = "?", port[16] = "?", text[96];
+    char text[256];
     struct log_line l;
-    union {
-        struct sockaddr_storage *storage;
-        struct sockaddr *plain;
-    } u = {.storage = &ss};
 
-    if (getsockname(fd, u.plain, &len) == 0)
-        (void)getnameinfo(u.plain, len, host, sizeof(host), port, sizeof(port),
-                          NI_NUMERICHOST | NI_NUMERICSERV);
-    (void)snprintf(text, sizeof(text), strchr(host, ':') ? "[%s]:%s" : "%s:%s",
-                   host, port);
+    listen_name(fd, text, sizeof(text));
     log_begin(&l, LOG_INFO, "listening");
     log_text(&l, "address", text);
+    if (is_tls)
+        log_text(&l, "tls", "yes");
     log_end(&l);
 }
 
-static struct MHD_Daemon *start_daemon(struct server *s, int fd)
+/* What a listener with TLS has besides. */
+static struct MHD_OptionItem no_items[] = {{MHD_OPTION_END, 0, NULL}};
+
+static void fill_tls(struct MHD_OptionItem items[4])
 {
+    union {
+        int (*call)(gnutls_session_t, const gnutls_datum_t *, int,
+                    const gnutls_pk_algorithm_t *, int, gnutls_pcert_st **,
+                    unsigned *, gnutls_privkey_t *);
+        const char *text;
+        void *pointer;
+    } u = {.call = tls_certificate};
+    size_t n = 0;
+
+    items[n++] =
+        (struct MHD_OptionItem){MHD_OPTION_HTTPS_CERT_CALLBACK, 0, u.pointer};
+    u.text = TLS_PRIORITIES;
+    items[n++] =
+        (struct MHD_OptionItem){MHD_OPTION_HTTPS_PRIORITIES, 0, u.pointer};
+    u.text = tls_authorities();
+    if (u.text)
+        items[n++] =
+            (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_TRUST, 0, u.pointer};
+    items[n] = no_items[0];
+}
+
+static struct MHD_Daemon *start_daemon(struct server *s, int fd, bool is_tls)
+{
+    struct MHD_OptionItem tls[4];
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     /* One epoll thread alone was measured to collapse at 256 connections. */
     const unsigned threads = cores > 2 ? (unsigned)cores : 2;
 
+    fill_tls(tls);
     return MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
-            MHD_USE_ERROR_LOG | MHD_USE_TURBO,
+            MHD_USE_ERROR_LOG | MHD_USE_TURBO |
+            (is_tls ? (unsigned)MHD_USE_TLS : 0),
         0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log,
         NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_uri,
         s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
@@ -244,7 +227,7 @@ static struct MHD_Daemon *start_daemon(struct server *s, int fd)
         (unsigned)s->config->max_connections, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)CONNECTION_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_END);
+        MHD_OPTION_ARRAY, is_tls ? tls : no_items, MHD_OPTION_END);
 }
 
 /* The names of a configuration into a set of images. */
@@ -293,9 +276,36 @@ static bool configure(struct server *s, const struct config *c)
     return st == PLT_OK;
 }
 
+/* A daemon for each socket of one text of the configuration. */
+static bool start_listening(struct server *s, const char *text)
+{
+    int fds[CONFIG_MAX_LISTEN];
+    struct listen_spec spec;
+    const size_t n = listen_open(text, fds, CONFIG_MAX_LISTEN - s->n_daemons);
+    bool is_good = n && listen_parse(text, &spec);
+
+    for (size_t i = 0; i < n; i++) {
+        struct MHD_Daemon *const d =
+            is_good ? start_daemon(s, fds[i], spec.is_tls) : NULL;
+        if (d) {
+            s->daemons[s->n_daemons++] = d;
+            log_listening(fds[i], spec.is_tls);
+            continue;
+        }
+        if (is_good)
+            (void)fprintf(stderr,
+                          "platterd: the HTTP server did not start on %s\n",
+                          text);
+        (void)close(fds[i]);
+        is_good = false;
+    }
+    return is_good;
+}
+
 struct server *server_new(struct config *config)
 {
     struct server *const s = calloc(1, sizeof(*s));
+    struct plt_error err;
     bool is_good;
 
     if (!s) {
@@ -305,6 +315,7 @@ struct server *server_new(struct config *config)
     }
     s->config = config;
     s->old = config;
+    audit_init(&s->audit, config->state_dir);
     if (RAND_bytes((unsigned char *)&s->id_seed, sizeof(s->id_seed)) != 1)
         s->id_seed = clock_now();
     is_good = configure(s, config);
@@ -312,23 +323,12 @@ struct server *server_new(struct config *config)
         s->workers = workers_new(config->workers, config->workers * 4);
         is_good = s->workers != NULL;
     }
-    for (size_t i = 0; i < config->n_listen && is_good; i++) {
-        const int fd = listen_on(config->listen[i]);
-        struct MHD_Daemon *const d = fd >= 0 ? start_daemon(s, fd) : NULL;
-        if (d) {
-            s->daemons[s->n_daemons++] = d;
-            log_listening(fd);
-        } else {
-            if (fd >= 0) {
-                (void)fprintf(stderr,
-                              "platterd: the HTTP server did not "
-                              "start on %s\n",
-                              config->listen[i]);
-                (void)close(fd);
-            }
-            is_good = false;
-        }
+    if (is_good && tls_load(config, false, &err) != PLT_OK) {
+        (void)fprintf(stderr, "platterd: %s\n", err.text);
+        is_good = false;
     }
+    for (size_t i = 0; i < config->n_listen && is_good; i++)
+        is_good = start_listening(s, config->listen[i]);
     if (!is_good) {
         server_free(s);
         return NULL;
@@ -364,7 +364,9 @@ static void log_fixed(const struct config *was, const struct config *now)
         {"max_open", was->max_open != now->max_open},
         {"max_connections", was->max_connections != now->max_connections},
         {"revalidate", was->revalidate_ms != now->revalidate_ms},
-        {"sidecars", was->sidecars != now->sidecars}};
+        {"sidecars", was->sidecars != now->sidecars},
+        {"tls_client_ca",
+         (was->tls_client_ca != NULL) != (now->tls_client_ca != NULL)}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct log_line l;
         if (!rows[i].is_other)
@@ -392,6 +394,8 @@ bool server_reload(struct server *s, struct config *config)
                       "origin %s: not among what the sandbox lets in since the "
                       "start; a restart does",
                       miss);
+    if (st == PLT_OK)
+        st = tls_load(config, false, &err);
     if (st != PLT_OK) {
         struct log_line l;
         log_begin(&l, LOG_ERROR, "config_mistake");
@@ -441,8 +445,12 @@ void server_free(struct server *s)
         MHD_stop_daemon(s->daemons[i]);
     workers_free(s->workers); /* the event threads could still submit */
     images_free(s->images);
+    audit_release(&s->audit);
+    tls_unload();
     while (s->old) {
         struct config *const older = s->old->older;
+        for (size_t i = 0; !older && s->n_daemons && i < s->old->n_listen; i++)
+            listen_remove(s->old->listen[i]); /* as it was at the start */
         config_release(s->old);
         free(s->old);
         s->old = older;

@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#include "audit.h"
 #include "config.h"
 #include "sched/workers.h"
 #include "stack/image.h"
@@ -31,6 +32,8 @@ struct server {
     _Atomic unsigned n_active; /* requests between start and completion */
     _Atomic uint64_t n_requests, bytes_sent, origin_bytes, origin_requests;
     _Atomic uint64_t n_reloads;
+    _Atomic uint64_t refused[ACCESS_VERDICTS]; /* by access.h */
+    struct audit audit;
     _Atomic uint64_t by_route[SERVER_ROUTES][SERVER_STATUSES];
     struct config *old; /* of before a reload: running requests may look */
 };

@@ -26,6 +26,8 @@ struct options {
     const char *context, *algorithm, *pattern, *out_format;
     const char *export_file, *import_file, *index_format, *trace_file;
     bool is_recorded, is_replayed;
+    const char *token_file, *ca_file;           /* of the gateway */
+    const char *signing_key, *expires, *route;  /* of sign */
     const char *secret_files[CLI_SECRET_FILES]; /* NAME=FILE */
     size_t n_secret_files;
     char secret_names[CLI_SECRET_FILES * 64]; /* all of them, with commas */
@@ -96,6 +98,8 @@ int gateway_check_format(const struct options *o, const char *spec);
  * gateway_json. */
 int gateway_checksum(const struct options *o, const char *spec,
                      const char *query, const char *what, json_t **out);
+/* SPEC with selectors as it stands in a path; new, NULL without memory. */
+char *gateway_path(const struct options *o, const char *spec);
 /* The stack spec of /disk/SPEC with selectors; new, NULL without memory. */
 char *gateway_disk_spec(const struct options *o, const char *spec);
 
@@ -132,6 +136,9 @@ int cmd_partitions(const struct command_run *run);
 int cmd_snapshots(const struct command_run *run);
 int cmd_check(const struct command_run *run);
 int cmd_plugins(const struct command_run *run);
+/* cli_access.c */
+int cmd_token(const struct command_run *run);
+int cmd_sign(const struct command_run *run);
 int cmd_checksum(const struct command_run *run);
 int cmd_read(const struct command_run *run);
 int cmd_convert(const struct command_run *run);

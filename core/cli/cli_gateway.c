@@ -77,6 +77,16 @@ static bool add_reference(struct text *t, const struct options *o,
     return is_good;
 }
 
+char *gateway_path(const struct options *o, const char *spec)
+{
+    struct text t = {NULL, 0, 0};
+
+    if (add_reference(&t, o, spec))
+        return t.p;
+    free(t.p);
+    return NULL;
+}
+
 /* The gateway's URL without its last slash. */
 static bool add_base(struct text *t, const struct options *o)
 {

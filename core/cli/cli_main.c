@@ -27,6 +27,8 @@ static const char usage_text[] =
     "  index SPEC        the random-access index of a compressed source\n"
     "  bench SPEC        how fast it reads\n"
     "  plugins           the drivers that are loaded\n"
+    "  token             a new token for a gateway, and what it configures\n"
+    "  sign REF          a URL of a gateway that opens one disk for a while\n"
     "\n"
     "SPEC is a path, a URL, or a stack, guest side first:\n"
     "  qcow2:tar{member=box.img}:gzip:https://host/x.box\n"
@@ -64,6 +66,9 @@ static const char usage_text[] =
     "                             bench: 1)\n"
     "Where and what else:\n"
     "  --gateway URL              ask a platterd\n"
+    "  --signing-key NAME=FILE    (sign) the key, by its name there\n"
+    "  --expires SPAN             (sign) 90s, 15m, 12h, 30d; default 1h\n"
+    "  --route disk|raw|info|...  (sign) what of it; default disk\n"
     "  --json, --output=json|human   print JSON\n"
     "  --plugin-path DIRS         further folders with drivers\n"
     "  --state DIR                keep indexes between runs\n"
@@ -95,7 +100,9 @@ static const struct command {
                 {"compare", cmd_compare, 2, "two SPECs are needed"},
                 {"index", cmd_index, 1, "one SPEC is needed"},
                 {"bench", cmd_bench, 1, "one SPEC is needed"},
-                {"plugins", cmd_plugins, 0, "this command takes no SPEC"}};
+                {"plugins", cmd_plugins, 0, "this command takes no SPEC"},
+                {"token", cmd_token, 0, "this command takes no SPEC"},
+                {"sign", cmd_sign, 1, "one ORIGIN/PATH is needed"}};
 
 enum {
     OPT_OFFSET = 256,
@@ -133,6 +140,9 @@ enum {
     OPT_COUNT,
     OPT_TIME,
     OPT_THREADS,
+    OPT_SIGNING_KEY,
+    OPT_EXPIRES,
+    OPT_ROUTE,
     OPT_HELP,
     OPT_VERSION
 };
@@ -174,6 +184,9 @@ static const struct option long_options[] = {
     {"count", required_argument, NULL, OPT_COUNT},
     {"time", required_argument, NULL, OPT_TIME},
     {"threads", required_argument, NULL, OPT_THREADS},
+    {"signing-key", required_argument, NULL, OPT_SIGNING_KEY},
+    {"expires", required_argument, NULL, OPT_EXPIRES},
+    {"route", required_argument, NULL, OPT_ROUTE},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
     {NULL, 0, NULL, 0}};
@@ -235,6 +248,12 @@ static const char **text_slot(struct options *o, int c)
         return &o->trace_file;
     case OPT_PATTERN:
         return &o->pattern;
+    case OPT_SIGNING_KEY:
+        return &o->signing_key;
+    case OPT_EXPIRES:
+        return &o->expires;
+    case OPT_ROUTE:
+        return &o->route;
     case 'f':
         return &o->format;
     case 'O':

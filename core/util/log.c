@@ -34,16 +34,18 @@ static void put(struct log_line *l, const char *s, size_t n)
 
 void log_begin(struct log_line *line, enum log_level level, const char *event)
 {
-    static const char *const names[] = {"error", "warn", "info", "debug"};
+    static const char *const names[] = {"error", "warn", "info", "debug",
+                                        "info"};
 
     line->level = level;
     line->len = 0;
     line->is_cut = false;
-    line->is_dropped = (int)level > atomic_load(&max_level);
+    line->is_dropped =
+        level != LOG_ALWAYS && (int)level > atomic_load(&max_level);
     if (line->is_dropped)
         return;
     put(line, "level=", 6);
-    put(line, names[level & 3], strlen(names[level & 3]));
+    put(line, names[level], strlen(names[level]));
     put(line, " event=", 7);
     put(line, event, strlen(event));
 }

@@ -15,7 +15,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+enum log_level {
+    LOG_ERROR,
+    LOG_WARN,
+    LOG_INFO,
+    LOG_DEBUG,
+    LOG_ALWAYS /* of a line: whatever the level is; reads as info */
+};
 
 /* Lines above this level are dropped.  Default LOG_INFO. */
 void log_set_level(enum log_level level);

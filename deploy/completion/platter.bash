@@ -6,12 +6,12 @@ _platter()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     local commands="info map members partitions snapshots check checksum read convert
-        compare index bench plugins"
+        compare index bench plugins token sign"
     local options="--member --partition --snapshot --vmstate --layers -f --secret-file
         --secret --offset --length --context --algorithm --block-size -O --resume --verify
         -s --strict --show --export --import --index-format
         --trace --record --replay --pattern --size --count --time --threads
-        --gateway --json --output --plugin-path --state --cache-size --force --quiet
+        --signing-key --expires --route --gateway --json --output --plugin-path --state --cache-size --force --quiet
         --verbose --help --version"
     local word i
 
@@ -24,10 +24,11 @@ _platter()
     --plugin-path | --state) mapfile -t COMPREPLY < <(compgen -d -- "$cur") && return ;;
     --export | --import | --trace) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
     -f) mapfile -t COMPREPLY < <(compgen -W "raw qcow2 vmdk" -- "$cur") && return ;;
+    --route) mapfile -t COMPREPLY < <(compgen -W "disk raw info members extents partitions snapshots check checksum index trace prefetch" -- "$cur") && return ;;
     -O) mapfile -t COMPREPLY < <(compgen -W "raw" -- "$cur") && return ;;
     --offset | --length | --member | --partition | --layers | --cache-size | --snapshot | \
         --context | --secret | --secret-file | --gateway | --block-size | --size | \
-        --count | --time | --threads) return ;;
+        --count | --time | --threads | --signing-key | --expires) return ;;
     esac
     if [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
@@ -35,7 +36,7 @@ _platter()
     fi
     for ((i = 1; i < COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
-        [[ $word == plugins ]] && return
+        [[ $word == plugins || $word == token ]] && return
         if [[ " ${commands//$'\n'/ } " == *" $word "* ]]; then
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -48,7 +49,8 @@ _platter()
 _platterd()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local options="--origin --allow-address --listen --image --secret --cors --config --check-config
+    local options="--origin --allow-address --listen --tls-certificate --tls-key --tls-client-ca
+        --access --image --secret --cors --config --check-config
         --state --state-dir --plugin-path --cache-size --disk-cache-size --readahead
         --deadline --workers
         --max-waiting-per-image --max-open --max-connections --max-ranges
@@ -56,10 +58,10 @@ _platterd()
 
     COMPREPLY=()
     case $prev in
-    --config | --pid-file) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+    --config | --pid-file | --tls-certificate | --tls-key | --tls-client-ca) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     --state | --state-dir | --plugin-path) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
     --log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$cur") ;;
-    --origin | --allow-address | --listen | --image | --secret | --cors | --cache-size | --disk-cache-size | --readahead | \
+    --origin | --allow-address | --access | --listen | --image | --secret | --cors | --cache-size | --disk-cache-size | --readahead | \
         --deadline | --workers | --max-waiting-per-image | --max-open | --max-connections | \
         --max-ranges | --revalidate | --sidecars | --drain) ;;
     *) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;

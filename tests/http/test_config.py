@@ -24,8 +24,13 @@ for name, size in ((key_file, 32), (empty, 0), (big, 4097), (keys + "/disk", 9))
         f.write(b"k" * size)
 
 
+pem = os.path.join(tmp, "pem")
+sh(f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 -subj /CN=x"
+   f" -keyout {pem} -out {pem}.crt && cat {pem}.crt >> {pem}")
+
+
 def fill(text):
-    return (text.replace("@FOLDER@", folder).replace("@KEY@", key_file)
+    return (text.replace("@PEM@", pem).replace("@DIGEST@", "0" * 64).replace("@FOLDER@", folder).replace("@KEY@", key_file)
             .replace("@EMPTY@", empty).replace("@BIG@", big))
 
 
@@ -159,7 +164,7 @@ def by_schema(text):
 # ---- Good files ----
 
 GOOD = """{
-  "listen": ["127.0.0.1:0", "[::1]:8080", ":65535", "0.0.0.0:00080"],
+  "listen": ["127.0.0.1:0", "unix:/run/p.sock", "systemd:web", "https://[::]:443", ":65535", "0.0.0.0:00080"],
   "cors": ["*", "https://ui.example", "http://localhost:3000", "http://[::1]:80"],
   "origins": {
     "web": {"url": "https://images.example/pub"},
@@ -174,6 +179,16 @@ GOOD = """{
     "plain": {"source": "Local.1_x-/a;member=b", "layers": ""}
   },
   "secrets": {"one": {"file": "@KEY@"}, "two": {"credential": "disk"}},
+  "access": {
+    "ci": {"token_sha256": "@DIGEST@", "scopes": ["read", "metadata"], "images": ["web/*"],
+           "secrets": ["one"], "expires": "2027-01-31T12:00:00Z"},
+    "edge": {"certificate": "*.edge.example", "scopes": ["mirror", "admin"]},
+    "hv": {"signing_key": "@KEY@", "scopes": []},
+    "local": {"scopes": ["read"]}
+  },
+  "tls_certificate": "@PEM@",
+  "tls_key": "@PEM@",
+  "tls_client_ca": "@PEM@",
   "state_dir": "/nowhere/yet",
   "plugin_path": "/a:/b",
   "pid_file": "/run/p.pid",
@@ -459,7 +474,7 @@ def _():
 def literals():
     """Every text in the parser's source that could be a key."""
     out = {"nonsense"}
-    for name in ("config.c", "config_file.c"):
+    for name in ("config.c", "config_file.c", "config_access.c"):
         with open(os.path.join(TOP, "gateway", name)) as f:
             out |= set(re.findall(r'"([a-z][a-z_]*)"', f.read()))
     return out
@@ -473,7 +488,8 @@ def _():
         "": set(SCHEMA["properties"]),
         "origins.x.": {k for s in defs["origin"]["oneOf"] for k in s["properties"]},
         "secrets.x.": {k for s in defs["secret"]["oneOf"] for k in s["properties"]},
-        "images.x.": set(defs["image"]["properties"])}
+        "images.x.": set(defs["image"]["properties"]),
+        "access.x.": set(defs["access"]["properties"])}
     for path, listed in rows.items():
         candidates = words | listed
         value = {w: None for w in candidates}
@@ -494,9 +510,10 @@ def _():
     assert keys == set(SCHEMA["properties"]), keys ^ set(SCHEMA["properties"])
     with open(os.path.join(TOP, "gateway/platterd.json.5.md")) as f:
         page = f.read()
-    rows = set(re.findall(r"^\| `([a-z_]+)` \|", page, re.M))
+    rows = set(re.findall(r"^\| `([a-z_0-9]+)` \|", page, re.M))
     inner = {k for d in ("origin", "secret") for s in SCHEMA["$defs"][d]["oneOf"]
-             for k in s["properties"]} | set(SCHEMA["$defs"]["image"]["properties"])
+             for k in s["properties"]} | set(SCHEMA["$defs"]["image"]["properties"]) | \
+        set(SCHEMA["$defs"]["access"]["properties"])
     assert rows == keys | inner, rows ^ (keys | inner)
 
 

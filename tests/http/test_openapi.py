@@ -146,7 +146,8 @@ def form():
 
 @case("every $ref resolves, every component is used, every operationId is one's own")
 def refs():
-    used, ids = set(), []
+    used = {f"#/components/securitySchemes/{n}" for row in doc["security"] for n in row}
+    ids = []
     for path, x in every(doc):
         if "$ref" in x:
             used.add(x["$ref"])
@@ -405,7 +406,7 @@ def ours(name, more=""):
 def routes():
     text = open(os.path.join(TOP, "gateway/route.c")).read()
     table = text[text.index("routes[] = {"):text.index("};", text.index("routes[] = {"))]
-    rows = re.findall(r'\{"(/[^"]*)",\s*"\w+",\s*KIND_\w+,\s*(true|false)', table)
+    rows = re.findall(r'\{"(/[^"]*)",\s*"\w+",\s*KIND_\w+,\s*\w+,\s*\w+,\s*(true|false)', table)
     assert len(rows) == table.count('{"') > 15, rows
     there = {p if rest == "false" else p + ("{name}" if p == "/v1/images/" else "{ref}")
              for p, rest in rows}
@@ -982,12 +983,35 @@ def query():
         ask("/raw/lab/disk.raw?" + bad, 400, "invalid")
 
 
+# ---- Rights
+
+@case("without a right, and with a token that has none: 401 and 403 as they are written")
+def rights():
+    digest = hashlib.sha256(b"token").hexdigest()
+    gate = Platterd({"lab": www}, "--access", "local=", "--access", f"t=:token:{digest}")
+    n = 0
+    for t, item in doc["paths"].items():
+        for m in METHODS:
+            if "401" not in item.get(m, {}).get("responses", {}):
+                continue
+            path = t.replace("{ref}", "lab/disk.raw").replace("{name}", "debian")
+            headers = {"Content-Type": "application/json"}
+            for status in (401, 403):
+                r = gate.get(path, headers, m.upper(), body="{}" if m == "post" else None)
+                assert r.status == status, (m, path, r.status)
+                conforms(path, m, r)
+                headers["Authorization"] = "Bearer token"
+                n += 1
+    assert n > 60, n
+    for t in ("/", "/healthz", "/readyz", "/openapi.json"):
+        assert gate.get(t).status == 200, t
+
+
 # ---- All of it
 
 # What cannot be brought about from outside, and why.
 NOT_HERE = {("get", 500): "a disk that fails, or a mistake of ours",
             ("head", 500): "the same",
-            ("/v1/images", "post", 403): "a client on another machine",
             ("/v1/prefetch/{ref}", "post", 500): "a disk that fails",
             ("/v1/trace/{ref}", "delete", 500): "the same",
             ("/v1/prefetch/{ref}", "delete", 500): "the same"}

@@ -24,9 +24,9 @@ CORE = {
     "core/cache": (["cache", "sched", "util"], ["libdeflate.h"]),
     "core/stack": (["stack", "cache", "sched", "util"],
                    ["jansson.h", "openssl/"]),
-    "core/cli": (["cli", "stack", "cache", "util"], ["jansson.h", "curl/"]),
+    "core/cli": (["cli", "stack", "cache", "util"], ["jansson.h", "curl/", "openssl/"]),
     "gateway": (["stack", "cache", "sched", "util"],
-                ["microhttpd.h", "seccomp.h", "jansson.h", "openssl/"]),
+                ["microhttpd.h", "gnutls/", "seccomp.h", "jansson.h", "openssl/"]),
 }
 NO_ABI = {"core/util", "core/sched"}
 PLUGIN = {
