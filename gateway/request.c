@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <openssl/crypto.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -212,6 +213,8 @@ void request_begin(struct request *r, struct MHD_Connection *connection,
     const union MHD_ConnectionInfo *i =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     r->fd = i ? i->connect_fd : -1;
+    i = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    r->is_tls = i && i->tls_session;
     i = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     struct peer *const peer = i ? i->socket_context : NULL;
     if (peer) {
@@ -281,6 +284,13 @@ void peer_free(struct peer *p)
 
 /* ---- Circumstances ---- */
 
+/* Who leaves a connection with TLS says so in bytes that nobody takes now. */
+static bool has_hung_up(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+    return poll(&p, 1, 0) == 1 && p.revents;
+}
+
 static bool is_cancelled(const struct plt_io *io)
 {
     struct request *const r = ((const struct request_io *)io)->request;
@@ -294,7 +304,8 @@ static bool is_cancelled(const struct plt_io *io)
         now - atomic_load(&r->peeked_ns) < PEEK_MS * NS_PER_MS)
         return false;
     atomic_store(&r->peeked_ns, now);
-    if (recv(r->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0)
+    if (recv(r->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0 &&
+        !(r->is_tls && has_hung_up(r->fd)))
         return false;
     atomic_store(&r->is_gone, true);
     return true;

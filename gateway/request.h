@@ -73,7 +73,7 @@ struct request {
     bool has_dispatched;
     uint64_t body_len; /* of what the client sent */
     char *body;        /* of a POST; new */
-    bool is_head, is_loopback, is_unix;
+    bool is_head, is_loopback, is_unix, is_tls;
     struct peer *peer; /* the connection's; NULL without memory */
     /* of access.h; who is borrowed from the configuration, NULL: nobody known
      */

@@ -351,6 +351,27 @@ enum plt_status policy_locate_sibling(const struct location *from,
                 path, label, err);
 }
 
+/* A regular file, or -1 with errno: ENOTSUP when it is something else.  It is
+ * looked at before it is opened, since opening a device or a pipe may do
+ * something already. */
+static int open_beneath(int folder, const char *path)
+{
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+    AUTO_FD int place =
+        (int)syscall(SYS_openat2, folder, path, &how, sizeof(how));
+    struct stat sb;
+
+    if (place < 0 || fstat(place, &sb) != 0)
+        return -1;
+    if (!S_ISREG(sb.st_mode)) {
+        errno = S_ISDIR(sb.st_mode) ? ENOENT : ENOTSUP;
+        return -1;
+    }
+    how.flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    return (int)syscall(SYS_openat2, folder, path, &how, sizeof(how));
+}
+
 enum plt_status policy_open_file(const struct location *l, int *fd,
                                  struct plt_error *err)
 {
@@ -366,16 +387,14 @@ enum plt_status policy_open_file(const struct location *l, int *fd,
         AUTO_FD int folder = open(l->folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (folder < 0)
             return plt_fail_sys(err, PLT_IO, errno, "the origin's folder");
-        struct open_how how = {
-            .flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
-            .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-        file = (int)syscall(SYS_openat2, folder, l->path, &how, sizeof(how));
+        file = open_beneath(folder, l->path);
     }
     if (file < 0) {
         const int sys = errno;
         if (sys == ENOENT || sys == ENOTDIR || sys == ENAMETOOLONG)
             return plt_fail_sys(err, PLT_NOT_FOUND, sys, "open");
-        if (sys == EXDEV || sys == ELOOP || sys == EACCES || sys == EPERM)
+        if (sys == EXDEV || sys == ELOOP || sys == EACCES || sys == EPERM ||
+            sys == ENOTSUP)
             return plt_fail_sys(err, PLT_DENIED, sys, "open");
         if (sys == EMFILE || sys == ENFILE)
             return plt_fail_sys(err, PLT_BUSY, sys, "open");

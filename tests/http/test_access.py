@@ -465,6 +465,31 @@ def clients():
     assert out == b"200 1 200 0 ", out
 
 
+@case("TLS: a client that leaves is noticed while its request waits for the origin")
+def leaving():
+    import ssl
+    origin = Origin(www)
+    s = Platterd({"slow": origin.url()}, "--deadline", "30",
+                 "--listen", "https://127.0.0.1:0", "--tls-certificate", tmp + "/srv.pem",
+                 "--tls-key", tmp + "/srv.key")
+    tls = listens(s, r"127.0.0.1:(\d+) tls=yes")
+    context = ssl.create_default_context(cafile="good-ca.pem")
+    c = context.wrap_socket(socket.create_connection(("127.0.0.1", tls)), server_hostname="127.0.0.1")
+    c.sendall(b"GET /disk/slow/stall-first/disk.raw HTTP/1.1\r\nHost: x\r\n\r\n")
+    time.sleep(1)
+    c.setblocking(False)
+    try:
+        c.unwrap()  # says in TLS that it goes, and waits for no answer
+    except (ssl.SSLError, OSError):
+        pass
+    c.close()
+    start = time.time()
+    while 'end=client_gone' not in s.text() and "error=CANCELLED" not in s.text():
+        assert time.time() - start < 8, s.text()[-1500:]
+        time.sleep(0.1)
+    origin.stop()
+
+
 def subject():
     out = sh(f"openssl s_client -connect 127.0.0.1:{TLS_PORT} </dev/null 2>/dev/null"
              " | openssl x509 -noout -subject").decode()
