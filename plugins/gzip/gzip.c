@@ -136,7 +136,14 @@ static enum plt_status start_plain(struct gzip_image *gz, struct plt_error *err)
             gzip_file_load(gz, gz->state_fd, gz->child->size, &is_whole);
         if (!gz->is_kept && !is_whole)
             gzip_points_release(gz);
-        if (is_whole && gz->child->size != PLT_SIZE_UNKNOWN)
+        if (is_whole && gz->child->size == PLT_SIZE_UNKNOWN) {
+            /* Where the last span ends in the source is not known: the front
+             * goes over it once more. */
+            is_whole = false;
+            if (!gz->is_bgzf)
+                gzip_points_trim(gz);
+        }
+        if (is_whole)
             gz->in = gz->child->size;
         else if (gz->is_bgzf)
             gz->in = gzip_bgzf_in(gz);
@@ -146,7 +153,7 @@ static enum plt_status start_plain(struct gzip_image *gz, struct plt_error *err)
             gz->state = FRONT_DONE;
         pthread_mutex_unlock(&gz->lock);
     }
-    if (is_whole && gz->child->size != PLT_SIZE_UNKNOWN)
+    if (is_whole)
         return PLT_OK;
     return gz->host->task_start(gz->host, gzip_front_run, gz, &gz->front, err);
 }
