@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "fuzz_must.h"
-#include "stack/image.h"
+#include "stack/image_loan.h"
 #include "util/clock.h"
 
 enum {
@@ -129,6 +129,32 @@ static void check_pieces(struct image *image, const struct checked *c,
         at += len;
     }
     free(buf);
+}
+
+/* What is lent of the cache is what was read. */
+static void check_lent(struct image *image, const struct checked *c,
+                       uint32_t *seed)
+{
+    for (unsigned i = 0; c->is_whole && i < 4; i++) {
+        const size_t off = check_random(seed) % c->n,
+                     most = c->n - off < LOAN_MOST ? c->n - off : LOAN_MOST,
+                     len = i ? check_random(seed) % most + 1 : most;
+        struct plt_io io = check_io();
+        struct loan *loan = NULL;
+        size_t n = 0, at = off;
+        io.flags = PLT_IO_NOWAIT;
+        const enum plt_status st = image_lend(image, &io, off, len, &loan);
+        MUST(st == PLT_OK || st == PLT_AGAIN);
+        if (st != PLT_OK)
+            continue;
+        const struct loan_piece *const pieces = loan_pieces(loan, &n);
+        MUST(n && n <= LOAN_PIECES);
+        for (size_t k = 0; k < n; at += pieces[k++].len)
+            MUST(pieces[k].len && pieces[k].len <= off + len - at &&
+                 memcmp(pieces[k].data, c->whole + at, pieces[k].len) == 0);
+        MUST(at == off + len);
+        loan_free(loan);
+    }
 }
 
 /* Two readings of some place far behind. */
@@ -308,6 +334,7 @@ static void check_image(struct images *images, const struct reference *r,
         c->is_whole = check_read(image, c->whole, 0, c->n) == PLT_OK;
         MUST(!c->is_whole || !check_holds(c->whole, c->n, outside));
         check_pieces(image, c, &seed);
+        check_lent(image, c, &seed);
         check_far(image, c->size, &seed);
         check_all_extents(image, c, &seed);
     } else {
