@@ -99,8 +99,15 @@ static void check_mistakes(int fd, unsigned lines)
     MUST(n > 0);
     text[n] = '\0';
     MUST(strstr(text, "event=config_mistake"));
-    for (const char *p = text; (p = strstr(p, " line=")); p += 6)
-        MUST(sscanf(p, " line=%u", &line) == 1 && line >= 1 && line <= lines);
+    /* It stands before key and text, which are the file's words. */
+    for (char *p = strtok(text, "\n"); p; p = strtok(NULL, "\n")) {
+        const char *const words =
+            strstr(p, " key=") ? strstr(p, " key=") : strstr(p, " text=");
+        const char *const field = strstr(p, " line=");
+        if (field && field < words)
+            MUST(sscanf(field, " line=%u", &line) == 1 && line >= 1 &&
+                 line <= lines);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
