@@ -10,14 +10,17 @@
  * same; extents cover the disk exactly, and zeros are zeros; a second opening
  * has the same size, ETag and bytes; partitions and members that are listed
  * open, and are what was listed; all JSON is text that can be read again; the
- * file as it is, is the file as it is; no byte of a file outside of the
- * origin's folder is ever seen; nothing takes 20 seconds. */
+ * file as it is, is the file as it is; the digest is that of the bytes; no byte
+ * of a file outside of the origin's folder is ever seen; nothing takes 20
+ * seconds. */
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdbool.h>
 
 #include "fuzz_scratch.h"
 #include "fuzz_stack_checks.h"
+#include "fuzz_stack_inside.h"
+#include "stack/readahead.h"
 #include "util/log.h"
 
 enum { TRAILER = 16, CACHE = 64 << 20, SMALL_CACHE = 8 << 20 };
@@ -27,7 +30,9 @@ enum { /* bits of trailer.flags */
        WITH_STATE = 2,   /* a state folder, with what the first opening left */
        WITH_LITTLE = 4,  /* memory */
        WITH_MEMBERS = 8, /* open them, too */
-       WITH_SNAPSHOT = 16
+       WITH_SNAPSHOT = 16,
+       WITH_DIGEST = 32, /* and an index, handed to another */
+       WITH_AHEAD = 64   /* reading ahead */
 };
 
 struct trailer {
@@ -107,6 +112,7 @@ static struct images *images_of(const struct trailer *t)
     scratch_path(state, "state");
     const struct images_config config = {
         .cache_bytes = t->flags & WITH_LITTLE ? SMALL_CACHE : CACHE,
+        .readahead_bytes = t->flags & WITH_AHEAD ? READAHEAD_MOST : 0,
         .state_dir = t->flags & WITH_STATE ? state : NULL};
     MUST(images_new(&config, &images, &err) == PLT_OK);
     scratch_path(path, "f");
@@ -114,6 +120,21 @@ static struct images *images_of(const struct trailer *t)
     MUST(images_add_origin(images, "f", path, &err) == PLT_OK);
     MUST(images_add_secret(images, "key", key, &err) == PLT_OK);
     return images;
+}
+
+/* What takes all of the disk. */
+static void digest(struct images *images, const struct trailer *t,
+                   const struct reference *r, const struct checked *c)
+{
+    struct image *const image = check_open(images, r);
+    struct images *const others = images_of(&(struct trailer){.flags = 0});
+
+    if (image)
+        check_digest(image, c);
+    image_unref(image);
+    if (!(t->flags & WITH_STATE))
+        check_index(images, others, r, c);
+    images_free(others);
 }
 
 /* The same image in a process that knows nothing of it; or, with a state
@@ -164,6 +185,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
              (!first.n || memcmp(first.whole, data, first.n) == 0));
     if (first.status == PLT_OK)
         check_partitions(images, &r, &first, outside);
+    if (first.status == PLT_OK && t.flags & WITH_DIGEST)
+        digest(images, &t, &r, &first);
     if (t.flags & WITH_MEMBERS)
         check_members(images, &r, outside);
     images_free(images);

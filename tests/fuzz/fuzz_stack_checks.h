@@ -123,6 +123,7 @@ static void check_pieces(struct image *image, const struct checked *c,
         const enum plt_status st =
             check_status(image_read(image, &io, segs, n_segs, &err));
         MUST(!c->is_whole || st == PLT_OK || is_scarce(st));
+        image_seen(image, 1, at, len, st == PLT_OK);
         if (st == PLT_OK && c->is_whole)
             MUST(memcmp(buf + at, c->whole + at, len) == 0 &&
                  (n_segs == 1 || buf[other] == c->whole[other]));
@@ -343,85 +344,6 @@ static void check_image(struct images *images, const struct reference *r,
     c->is_sound = c->is_whole && c->n == c->size;
     check_descriptions(image, c);
     image_unref(image);
-}
-
-/* ---- What lies inside ---- */
-
-/* A partition that is listed opens, and is that part of the disk. */
-static void check_partitions(struct images *images, const struct reference *r,
-                             const struct checked *c, const char *outside)
-{
-    struct plt_error err = {.at = PLT_AT_NONE};
-    struct plt_io io = check_io();
-    struct image *image = NULL;
-    json_t *table = NULL;
-
-    if (images_open(images, r, &io, &image, NULL, &err) != PLT_OK)
-        return;
-    const enum plt_status st =
-        check_status(image_partitions_json(image, &io, &table, &err));
-    image_unref(image);
-    if (st != PLT_OK)
-        return;
-    json_t *row;
-    size_t i;
-    json_array_foreach(json_object_get(table, "partitions"), i, row)
-    {
-        const uint64_t start = (uint64_t)json_integer_value(
-                           json_object_get(row, "start")),
-                       len = (uint64_t)json_integer_value(
-                           json_object_get(row, "length"));
-        char number[24];
-        struct reference p = *r;
-        struct checked part;
-        if (i >= 2)
-            break;
-        (void)snprintf(
-            number, sizeof(number), "%lld",
-            (long long)json_integer_value(json_object_get(row, "number")));
-        p.partition = number;
-        check_image(images, &p, (uint32_t)i, outside, &part);
-        if (part.status == PLT_OK) {
-            MUST(part.size == len && start <= c->size &&
-                 len <= c->size - start);
-            for (uint64_t k = 0;
-                 c->is_whole && part.is_whole && k < part.n && start + k < c->n;
-                 k++)
-                MUST(part.whole[k] == c->whole[start + k]);
-        }
-        checked_release(&part);
-    }
-    check_json(table);
-}
-
-/* Two of the files in an archive. */
-static void check_members(struct images *images, const struct reference *r,
-                          const char *outside)
-{
-    struct plt_error err = {.at = PLT_AT_NONE};
-    struct plt_io io = check_io();
-    json_t *list = NULL, *row;
-    unsigned n = 0;
-    size_t i;
-
-    if (check_status(images_members(images, r, &io, &list, &err)) != PLT_OK)
-        return;
-    json_array_foreach(list, i, row)
-    {
-        const char *const name =
-            json_string_value(json_object_get(row, "name"));
-        const char *const type =
-            json_string_value(json_object_get(row, "type"));
-        struct reference m = *r;
-        struct checked inner;
-        MUST(name);
-        if (!type || strcmp(type, "file") != 0 || ++n > 2)
-            continue;
-        m.member = (char *)(uintptr_t)name;
-        check_image(images, &m, (uint32_t)i, outside, &inner);
-        checked_release(&inner);
-    }
-    check_json(list);
 }
 
 #endif
