@@ -132,17 +132,20 @@ static void check_pieces(struct image *image, const struct checked *c,
     free(buf);
 }
 
-/* What is lent of the cache is what was read. */
+/* What is lent of the cache is what was read: from where something stands. */
 static void check_lent(struct image *image, const struct checked *c,
                        uint32_t *seed)
 {
-    for (unsigned i = 0; c->is_whole && i < 4; i++) {
-        const size_t off = check_random(seed) % c->n,
-                     most = c->n - off < LOAN_MOST ? c->n - off : LOAN_MOST,
-                     len = i ? check_random(seed) % most + 1 : most;
+    for (unsigned i = 0; c->is_whole && i < 6; i++) {
+        size_t off = check_random(seed) % c->n, n = 0;
+        for (size_t k = 0; k < c->n && !c->whole[off]; k++)
+            off = (off + 1) % c->n;
+        off += check_random(seed) % 100 % (c->n - off);
+        const size_t most = c->n - off < LOAN_MOST ? c->n - off : LOAN_MOST,
+                     len = ((most - 1) >> 3 * i) + 1;
         struct plt_io io = check_io();
         struct loan *loan = NULL;
-        size_t n = 0, at = off;
+        size_t at = off;
         io.flags = PLT_IO_NOWAIT;
         const enum plt_status st = image_lend(image, &io, off, len, &loan);
         MUST(st == PLT_OK || st == PLT_AGAIN);
