@@ -35,7 +35,7 @@ static bool parse_time(const char *text, int64_t *out)
 static void load_key(struct config_parse *p, const struct config_at *at,
                      struct access_row *row)
 {
-    AUTO_FD int fd = open(row->key_file, O_RDONLY | O_CLOEXEC);
+    AUTO_FD int fd = open(row->key_file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat sb;
 
     if (fd < 0 || fstat(fd, &sb) != 0) {

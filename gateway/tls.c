@@ -42,7 +42,7 @@ static void drop_text(gnutls_datum_t *d)
 static enum plt_status read_text(const char *file, gnutls_datum_t *out,
                                  struct plt_error *err)
 {
-    AUTO_FD int fd = open(file, O_RDONLY | O_CLOEXEC);
+    AUTO_FD int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat sb;
     size_t n = 0;
 

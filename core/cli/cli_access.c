@@ -64,7 +64,7 @@ static int64_t parse_span(const char *text)
 /* The bytes of a key's file as they are; 0: told why not. */
 static size_t read_key(const char *file, uint8_t key[PLT_MAX_SECRET])
 {
-    AUTO_FD int fd = open(file, O_RDONLY | O_CLOEXEC);
+    AUTO_FD int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat sb;
 
     if (fd < 0 || fstat(fd, &sb) != 0) {

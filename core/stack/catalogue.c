@@ -359,6 +359,12 @@ enum plt_status catalogue_load(struct catalogue *c, struct plt_error *err)
     {
         if (st == PLT_OK)
             st = load_one(c, told, err);
+        if (st == PLT_INVALID) { /* no client's mistake */
+            struct plt_error why = *err;
+            st = plt_fail(err, PLT_CORRUPT,
+                          "images.json in the state folder, image %zu: %s", i,
+                          why.text);
+        }
     }
     lock_give(&c->lock);
     json_decref(root);

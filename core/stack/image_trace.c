@@ -100,7 +100,8 @@ enum plt_status image_trace_json(struct image *image, json_t **out,
     struct trace trace;
 
     if (is_on ? !recorder_get(recorder_of(image), &trace)
-              : !traces_get(traces_of(image), image_etag(image), &trace))
+              : !traces_get(traces_of(image), image_etag(image),
+                            image_size(image), &trace))
         return is_on ? plt_fail(err, PLT_NOMEM, "a trace")
                      : plt_fail(err, PLT_NOT_FOUND,
                                 "no trace of this image is kept");
@@ -143,11 +144,10 @@ static struct prefetch_span *trace_spans(struct image *image, size_t *n)
 {
     struct trace trace;
 
-    if (!traces_get(traces_of(image), image_etag(image), &trace))
+    if (!traces_get(traces_of(image), image_etag(image), image_size(image),
+                    &trace))
         return NULL;
-    struct prefetch_span *const spans =
-        trace.size == image_size(image) ? malloc((trace.n + 1) * sizeof(*spans))
-                                        : NULL;
+    struct prefetch_span *const spans = malloc((trace.n + 1) * sizeof(*spans));
     for (size_t i = 0; spans && i < trace.n; i++)
         spans[i] =
             (struct prefetch_span){trace.reads[i].off, trace.reads[i].len};

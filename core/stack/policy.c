@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -433,6 +434,14 @@ static bool split_url(const char *url, char *site, size_t cap,
     return true;
 }
 
+/* An encoded slash, backslash or NUL: what it means is each server's own idea
+ * of it, and to some the dots before it are a segment. */
+static bool is_coded_end(const char *p)
+{
+    return strncasecmp(p, "%2f", 3) == 0 || strncasecmp(p, "%5c", 3) == 0 ||
+           strncmp(p, "%00", 3) == 0;
+}
+
 /* A dot segment, plain or encoded, anywhere before the query. */
 static bool has_dots(const char *path)
 {
@@ -445,7 +454,7 @@ static bool has_dots(const char *path)
                 dots++;
             else
                 others++;
-            if (p[0] == '%' && p[1] == '2' && (p[2] == 'f' || p[2] == 'F'))
+            if (is_coded_end(p))
                 return true;
             p += coded ? 3 : 1;
         }

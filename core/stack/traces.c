@@ -128,7 +128,8 @@ static bool is_name(const char *name)
            strcmp(name + len - 5, ".json") == 0;
 }
 
-static bool read_trace(struct traces *ts, const char *etag, struct trace *out)
+static bool read_trace(struct traces *ts, const char *etag, uint64_t size,
+                       struct trace *out)
 {
     char name[NAME];
     struct stat sb;
@@ -151,7 +152,7 @@ static bool read_trace(struct traces *ts, const char *etag, struct trace *out)
     }
     if (!text)
         return false;
-    if (trace_parse(out, text, n, PLT_SIZE_UNKNOWN, &err) == PLT_OK)
+    if (trace_parse(out, text, n, size, &err) == PLT_OK)
         return true;
     struct log_line l;
     log_begin(&l, LOG_WARN, "trace_damaged");
@@ -233,7 +234,8 @@ static enum plt_status write_trace(struct traces *ts, const char *etag,
 
 /* ---- */
 
-bool traces_get(struct traces *ts, const char *etag, struct trace *out)
+bool traces_get(struct traces *ts, const char *etag, uint64_t size,
+                struct trace *out)
 {
     lock_take(&ts->lock);
     const size_t i = find_locked(ts, etag);
@@ -243,7 +245,7 @@ bool traces_get(struct traces *ts, const char *etag, struct trace *out)
     if (is_held)
         return is_good;
     lock_take(&ts->files);
-    is_good = read_trace(ts, etag, out);
+    is_good = read_trace(ts, etag, size, out);
     lock_give(&ts->files);
     struct trace held;
     if (!is_good || !trace_copy(&held, out))

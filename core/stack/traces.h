@@ -22,8 +22,9 @@ struct traces;
 struct traces *traces_new(int state_dir, struct cache *cache);
 void traces_free(struct traces *traces);
 
-/* A copy (trace_release) in *out; false: none. */
-bool traces_get(struct traces *traces, const char *etag, struct trace *out);
+/* A copy (trace_release) in *out; false: none, of a disk of so many bytes. */
+bool traces_get(struct traces *traces, const char *etag, uint64_t size,
+                struct trace *out);
 /* Steals the contents of *trace, on failure too.  In place of one of the same
  * ETag.  is_kept: in the state folder as well, where there is one. */
 PLT_MUST_USE enum plt_status traces_put(struct traces *traces, const char *etag,

@@ -35,6 +35,7 @@ static bool digits(const char **p, const char *end, uint64_t *out)
 /* RFC 9110 14.4: bytes A-B/TOTAL, bytes A-B/ *, bytes * /TOTAL. */
 static void content_range(struct curl_answer *a, const char *p, const char *end)
 {
+    a->has_range = false; /* of two the last, and that one whole */
     if (end - p < 6 || strncasecmp(p, "bytes ", 6) != 0)
         return;
     p += 6;
@@ -70,7 +71,7 @@ static void text_field(char *out, size_t cap, const char *p, const char *end)
 size_t curl_answer_header(char *data, size_t size, size_t n, void *cookie)
 {
     struct curl_answer *const a = (struct curl_answer *)cookie;
-    const char *p = data, *end = data + size * n;
+    const char *p = data, *end = data + size * n; /* no NUL */
     uint64_t v;
 
     a->header_bytes += size * n;
@@ -103,7 +104,9 @@ size_t curl_answer_header(char *data, size_t size, size_t n, void *cookie)
     } else if (len == 14 && strncasecmp(p, "content-length", len) == 0) {
         a->has_length = digits(&value, end, &a->length) && value == end;
     } else if (len == 16 && strncasecmp(p, "content-encoding", len) == 0) {
-        a->is_coded = end > value && strncasecmp(value, "identity", 8) != 0;
+        const size_t n_value = (size_t)(end - value);
+        a->is_coded =
+            n_value && (n_value != 8 || strncasecmp(value, "identity", 8) != 0);
     } else if (len == 11 && strncasecmp(p, "retry-after", len) == 0) {
         if (digits(&value, end, &v) && v < 3600)
             a->retry_after = (long)v;

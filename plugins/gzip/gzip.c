@@ -75,25 +75,44 @@ static void gzip_close(void *image)
     free(gz);
 }
 
+/* The child's first *len bytes, or all of it where it is shorter: *len.  Its
+ * length may be unknown. */
+static enum plt_status read_front(struct gzip_image *gz, struct plt_io *io,
+                                  uint8_t *buf, size_t *len, bool *is_all,
+                                  struct plt_error *err)
+{
+    struct plt_seg seg = {0, *len, buf};
+    uint64_t size = gz->child->size;
+
+    if (size == PLT_SIZE_UNKNOWN) {
+        enum plt_status st = gz->child->read(gz->child, io, &seg, 1, err);
+        if (st != PLT_CORRUPT)
+            return st;
+        /* Shorter than that, or broken: the end tells. */
+        st = gz->child->resolve_size(gz->child, io, &size, err);
+        if (st != PLT_OK)
+            return st;
+    }
+    *is_all = *len >= size;
+    if (*is_all)
+        *len = seg.len = (size_t)size;
+    return *len ? gz->child->read(gz->child, io, &seg, 1, err) : PLT_OK;
+}
+
 /* Read the first member's header, as much as it takes. */
 static enum plt_status read_header(struct gzip_image *gz, struct plt_io *io,
                                    uint8_t **buf, struct gzip_header *h,
                                    struct plt_error *err)
 {
-    const uint64_t size = gz->child->size;
     size_t len = 4096;
 
     for (;; len = len < 32768 ? 65536 * 2 : GZIP_MAX_HEADER) {
-        const bool is_all = size != PLT_SIZE_UNKNOWN && len >= size;
-        if (is_all)
-            len = (size_t)size;
+        bool is_all = false;
         uint8_t *const grown = realloc(*buf, len + 1);
         if (!grown)
             return plt_fail(err, PLT_NOMEM, "a header");
         *buf = grown;
-        const struct plt_seg seg = {0, len, *buf};
-        const enum plt_status st =
-            len ? gz->child->read(gz->child, io, &seg, 1, err) : PLT_OK;
+        const enum plt_status st = read_front(gz, io, *buf, &len, &is_all, err);
         if (st != PLT_OK)
             return st;
         const enum gzip_parse r = gzip_header_parse(*buf, len, h);
@@ -117,7 +136,14 @@ static enum plt_status start_plain(struct gzip_image *gz, struct plt_error *err)
             gzip_file_load(gz, gz->state_fd, gz->child->size, &is_whole);
         if (!gz->is_kept && !is_whole)
             gzip_points_release(gz);
-        if (is_whole && gz->child->size != PLT_SIZE_UNKNOWN)
+        if (is_whole && gz->child->size == PLT_SIZE_UNKNOWN) {
+            /* Where the last span ends in the source is not known: the front
+             * goes over it once more. */
+            is_whole = false;
+            if (!gz->is_bgzf)
+                gzip_points_trim(gz);
+        }
+        if (is_whole)
             gz->in = gz->child->size;
         else if (gz->is_bgzf)
             gz->in = gzip_bgzf_in(gz);
@@ -127,7 +153,7 @@ static enum plt_status start_plain(struct gzip_image *gz, struct plt_error *err)
             gz->state = FRONT_DONE;
         pthread_mutex_unlock(&gz->lock);
     }
-    if (is_whole && gz->child->size != PLT_SIZE_UNKNOWN)
+    if (is_whole)
         return PLT_OK;
     return gz->host->task_start(gz->host, gzip_front_run, gz, &gz->front, err);
 }

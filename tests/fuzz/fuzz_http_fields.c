@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The fields of a request that decide what is sent: Range and the conditions.
+/* The fields of a request that decide what is sent: Range, the conditions and
+ * the digests that are wanted.
  *
  * An input is text: the size of the disk, then a field in each line, as in a
  * request.  Besides the sanitizers it holds: what is left of a range lies in
  * the disk, apart from one another, and means the same when it is asked again;
  * what begins `bytes=` is never the whole; a condition that does not name our
- * validator does not hold; a date that is read and written is the same date. */
+ * validator does not hold; a date that is read and written is the same date; a
+ * digest is one that was named. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "digest.h"
 #include "multipart.h"
 #include "precondition.h"
 #include "range.h"
@@ -30,7 +33,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define BOUNDARY "0123456789abcdef0123456789abcdef"
 #define NOW INT64_C(1795219200)
 
-enum { MOST = 12, RANGE, MATCH, NONE_MATCH, SINCE, UNMODIFIED, IF_RANGE, N };
+enum {
+    MOST = 12,
+    RANGE,
+    MATCH,
+    NONE_MATCH,
+    SINCE,
+    UNMODIFIED,
+    IF_RANGE,
+    DIGEST,
+    N
+};
 
 static const char *const names[N] = {
     [RANGE] = "Range:",
@@ -39,6 +52,7 @@ static const char *const names[N] = {
     [SINCE] = "If-Modified-Since:",
     [UNMODIFIED] = "If-Unmodified-Since:",
     [IF_RANGE] = "If-Range:",
+    [DIGEST] = "Want-Repr-Digest:",
 };
 
 /* The parts and their text are as long as was said, and nothing was cut. */
@@ -154,6 +168,23 @@ static void check_conditions(char *const *v)
     check_date(p.if_range);
 }
 
+static void check_digest(const char *value)
+{
+    static const char *const keys[] = {"", "sha-256", "sha-512"};
+    const enum digest_algorithm a = digest_wanted(value);
+    char hex[129] = "", field[DIGEST_FIELD], again[DIGEST_FIELD];
+
+    MUST(a <= DIGEST_SHA512 && (value || a == DIGEST_NONE));
+    if (a == DIGEST_NONE)
+        return;
+    MUST(strcasestr(value, keys[a]));
+    memset(hex, 'a', a == DIGEST_SHA256 ? 64 : 128);
+    digest_field_of_hex(a, hex, field);
+    digest_field(a, value, strlen(value), again);
+    MUST(strlen(field) == strlen(again));
+    MUST(strncmp(field, keys[a], 7) == 0 && strncmp(again, keys[a], 7) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *v[N] = {NULL};
@@ -176,6 +207,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     check_range(v[RANGE], disk);
     check_conditions(v);
+    check_digest(v[DIGEST]);
     for (size_t k = RANGE; k < N; k++)
         free(v[k]);
     return 0;

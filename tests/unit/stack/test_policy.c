@@ -135,6 +135,8 @@ Test(policy, redirects_stay_inside_origins)
         {"http://127.0.0.1:81/img/a/../../etc", PLT_DENIED},
         {"http://127.0.0.1:81/img/%2e%2E/etc", PLT_DENIED},
         {"http://127.0.0.1:81/img/..%2fetc", PLT_DENIED},
+        {"http://127.0.0.1:81/img/..%5Cetc", PLT_DENIED},
+        {"http://127.0.0.1:81/img/..%00", PLT_DENIED},
         {"http://127.0.0.1:81/imgother", PLT_DENIED},
         {"http://127.0.0.1:81/other", PLT_DENIED},
         {"http://127.0.0.1:82/img/y", PLT_DENIED},
