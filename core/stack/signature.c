@@ -97,27 +97,32 @@ static unsigned take_one(const char *s, size_t len, struct signature *out)
     return 0;
 }
 
-/* Of a list with dividers, ours are taken out; which they were. */
-static unsigned take_list(char *list, char divider, struct signature *out)
+/* Of a list with dividers, ours are taken out, and all else is left as it is;
+ * which they were.  *is_all: there was nothing else. */
+static unsigned take_list(char *list, char divider, struct signature *out,
+                          bool *is_all)
 {
     const char stop[] = {divider, '\0'};
     char *to = list;
+    bool is_first = true, is_more = true;
     unsigned seen = 0;
 
-    for (const char *from = list; *from;) {
+    for (const char *from = list; is_more;) {
         const size_t len = strcspn(from, stop);
-        const bool has_next = from[len] != '\0';
         const unsigned one = take_one(from, len, out);
         seen |= seen & one & ALL ? BAD : one;
         if (!one) {
-            if (to != list)
+            if (!is_first)
                 *to++ = divider;
             memmove(to, from, len);
             to += len;
+            is_first = false;
         }
-        from += len + has_next;
+        is_more = from[len] != '\0';
+        from += len + is_more;
     }
     *to = '\0';
+    *is_all = is_first;
     return seen;
 }
 
@@ -126,15 +131,16 @@ void signature_take(char *path, char *query, struct signature *out)
     char *const last = path ? strrchr(path, '/') : NULL;
     char *const params = last ? strchr(last, ';') : NULL;
     unsigned seen = 0;
+    bool is_all = false;
 
     *out = (struct signature){.state = SIGNATURE_NONE};
     if (params) {
-        seen = take_list(params + 1, ';', out);
-        if (!params[1] && seen)
+        seen = take_list(params + 1, ';', out, &is_all);
+        if (is_all)
             *params = '\0';
     }
     if (query) {
-        const unsigned more = take_list(query, '&', out);
+        const unsigned more = take_list(query, '&', out, &is_all);
         seen = seen | more | (seen & more ? BAD : 0);
     }
     if (seen)
