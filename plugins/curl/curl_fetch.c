@@ -102,6 +102,8 @@ CURL *curl_make(struct curl_image *ci, const struct plt_io *io,
     (void)curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, answer);
     (void)curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     (void)curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
+    (void)curl_easy_setopt(c, CURLOPT_SSLVERSION,
+                           (long)CURL_SSLVERSION_TLSv1_2);
     (void)curl_easy_setopt(c, CURLOPT_PROXY, ""); /* not from the environment */
     (void)curl_easy_setopt(c, CURLOPT_USERAGENT, "platter/0.1");
     (void)curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)CURL_CONNECT_MS);

@@ -19,15 +19,16 @@ sh("qemu-img convert -O vmdk -o subformat=streamOptimized disk.raw s.vmdk; "
    "qemu-img convert -O qcow2 disk.raw x.qcow2", cwd=www)
 
 
-def certificate(name):
+def certificate(name, at=None, days=2, ca=None):
     """A CA, and a key and certificate of the far host under it."""
     d = f"{tmp}/{name}"
     os.makedirs(d)
-    sh(f"""cd {d}; openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} \
- -keyout ca.key -out ca.pem
+    sh(f"cp {ca}/ca.* {d}" if ca else f"""cd {d}; openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} \
+ -keyout ca.key -out ca.pem""")
+    sh(f"""cd {d}
 openssl req -newkey rsa:2048 -nodes -subj /CN={wan.FAR} -keyout host.key -out host.csr
-printf 'subjectAltName=IP:{wan.FAR}\\n' > ext
-openssl x509 -req -in host.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+printf 'subjectAltName=IP:{at or wan.FAR}\\n' > ext
+openssl x509 -req -in host.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days {days} \
  -extfile ext -out host.pem""")
     return d
 
@@ -88,6 +89,37 @@ def untrusted():
     problem(s.get("/raw/web/f.bin"), 502, "origin")
     s.stop()
     bad.stop()
+
+
+def refuses(folder, words, more=""):
+    bad = wan.FarNginx(line, www, tls=(f"{folder}/host.pem", f"{folder}/host.key"), more=more)
+    s = start()
+    try:
+        problem(s.get("/raw/web/f.bin"), 502, "origin")
+        for _ in range(100):  # the line comes after the answer
+            if "event=request" in s.text():
+                break
+            time.sleep(0.05)
+        assert re.search(words, s.text()), s.text()[-800:]
+    finally:
+        s.stop()
+        bad.stop()
+
+
+@case("a certificate that has expired is refused, and the log says so")
+def expired():
+    refuses(certificate("expired", days=-1, ca=trusted), "certificate has expired")
+
+
+@case("a certificate of another name is refused, and the log says so")
+def wrong_name():
+    refuses(certificate("misnamed", at="192.0.2.1", ca=trusted), "does not match|no alternative")
+
+
+@case("a server that knows no TLS of our days is refused")
+def downgraded():
+    refuses(trusted, "protocol version|unsupported protocol|wrong version",
+            "ssl_protocols TLSv1 TLSv1.1; ssl_ciphers ALL:@SECLEVEL=0;")
 
 
 main()

@@ -69,7 +69,7 @@ class FarNginx(Nginx):
     """nginx at the far end of a line; tls: with that certificate and key, and
     HTTP/2."""
 
-    def __init__(self, line, root, tls=None):
+    def __init__(self, line, root, tls=None, more=""):
         self.line, self.root, self.port = line, root, 443 if tls else 80
         self.tls = tls
         self.dir = live.tempfile.mkdtemp(dir=tmp)
@@ -85,7 +85,7 @@ access_log {self.log} c; tcp_nodelay on;
 client_body_temp_path {self.dir}/t; proxy_temp_path {self.dir}/t;
 fastcgi_temp_path {self.dir}/t; uwsgi_temp_path {self.dir}/t;
 scgi_temp_path {self.dir}/t; keepalive_requests 100000;
-server {{ listen {listen}; {keys} root {root}; }} }}""")
+server {{ listen {listen}; {keys} root {root}; {more} }} }}""")
         self.start()
 
     def start(self):
