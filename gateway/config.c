@@ -40,6 +40,10 @@ static const char usage_text[] =
     "  --origin NAME=BASE      an http(s) URL prefix or a folder (repeat)\n"
     "  --allow-address NAME=BLOCK[,BLOCK]   private addresses that an origin\n"
     "                          may be at: 10.1.0.0/16, fd00::1 (once each)\n"
+    "  --origin-headers NAME=FILE   header fields that an origin is sent:\n"
+    "                          tokens, cookies (once each)\n"
+    "  --origin-ca NAME=FILE   the authorities of its certificate, in PEM\n"
+    "  --origin-certificate NAME=FILE   ours for it, with its key, in PEM\n"
     "  --listen [https://]ADDR:PORT, unix:PATH, [https://]systemd[:NAME]\n"
     "                          default 127.0.0.1:8080, or the sockets that\n"
     "                          systemd has opened (repeat)\n"
@@ -213,7 +217,10 @@ void config_add(struct config_parse *p, const struct config_at *at,
     } rows[] = {{"origins", POLICY_MAX_ORIGINS},
                 {"images", CATALOGUE_MAX},
                 {"secrets", CONFIG_MAX_SECRETS},
-                {"lists of addresses", POLICY_MAX_ORIGINS}};
+                {"lists of addresses", POLICY_MAX_ORIGINS},
+                {"files of header fields", POLICY_MAX_ORIGINS},
+                {"files of authorities", POLICY_MAX_ORIGINS},
+                {"certificates", POLICY_MAX_ORIGINS}};
     struct config_named named = entry->named;
     struct config_entry *const grown =
         named.name && named.value
@@ -448,6 +455,9 @@ static const struct option options[] = {
     {"secret", required_argument, NULL, 's'},
     {"cors", required_argument, NULL, 'x'},
     {"access", required_argument, NULL, 'A'},
+    {"origin-headers", required_argument, NULL, 'H'},
+    {"origin-ca", required_argument, NULL, 'C'},
+    {"origin-certificate", required_argument, NULL, 'E'},
     {"config", required_argument, NULL, 'c'},
     {"check-config", no_argument, NULL, 'k'},
     {"help", no_argument, NULL, 'h'},
@@ -494,8 +504,10 @@ static void take_pair(struct config_parse *p, const struct config_at *at,
                       enum config_section section, const char *text)
 {
     static const char *const forms[] = {
-        "NAME=BASE", "NAME=ORIGIN/PATH[?SELECTORS]", "NAME=FILE",
-        "NAME=ADDRESS[/BITS][,ADDRESS[/BITS]...]"};
+        "NAME=BASE", "NAME=ORIGIN/PATH[?SELECTORS]",
+        "NAME=FILE", "NAME=ADDRESS[/BITS][,ADDRESS[/BITS]...]",
+        "NAME=FILE", "NAME=FILE",
+        "NAME=FILE"};
     const char *const eq = strchr(text, '=');
     const char *const query =
         section == CONFIG_IMAGES && eq ? strchr(eq, '?') : NULL;
@@ -539,6 +551,12 @@ static void take_flag(struct config_parse *p, int o, const char *flag)
         config_add_listen(p, &at, optarg);
     else if (o == 'x')
         config_add_cors(p, &at, optarg);
+    else if (o == 'H')
+        take_pair(p, &at, CONFIG_HEADERS, optarg);
+    else if (o == 'C')
+        take_pair(p, &at, CONFIG_CA, optarg);
+    else if (o == 'E')
+        take_pair(p, &at, CONFIG_CLIENT, optarg);
     else if (o == 'A')
         config_add_access(p, &at, optarg);
     else if (o == 'c')
@@ -659,6 +677,9 @@ static void fill(struct config_parse *p)
            fill_list(p, CONFIG_IMAGES, &c->images) &&
            fill_list(p, CONFIG_SECRETS, &c->secrets) &&
            fill_list(p, CONFIG_ADDRESSES, &c->addresses) &&
+           fill_list(p, CONFIG_HEADERS, &c->credentials[0]) &&
+           fill_list(p, CONFIG_CA, &c->credentials[1]) &&
+           fill_list(p, CONFIG_CLIENT, &c->credentials[2]) &&
            fill_files(p, &c->files));
 }
 
@@ -727,6 +748,8 @@ void config_release(struct config *c)
     list_release(&c->images);
     list_release(&c->secrets);
     list_release(&c->addresses);
+    for (size_t i = 0; i < CONFIG_CREDENTIALS; i++)
+        list_release(&c->credentials[i]);
     list_release(&c->files);
     free(c->state_dir);
     free(c->plugin_path);

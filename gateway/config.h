@@ -18,6 +18,7 @@
 #include "access.h"
 #include "util/log.h"
 
+enum { CONFIG_CREDENTIALS = 3 };
 enum { CONFIG_MAX_LISTEN = 16, CONFIG_MAX_CORS = 16, CONFIG_MAX_SECRETS = 256 };
 
 enum sandbox { SANDBOX_AUTO, SANDBOX_REQUIRE, SANDBOX_OFF };
@@ -44,6 +45,8 @@ struct config {
     struct config_list origins, images, secrets;
     struct config_list files;     /* that were read: their paths as values */
     struct config_list addresses; /* of origins by name: blocks (address.h) */
+    /* of origins by name: files, by enum plt_credential (driver.h) */
+    struct config_list credentials[CONFIG_CREDENTIALS];
     struct access_list access;
     char *state_dir, *plugin_path, *pid_file; /* new, or NULL */
     /* PEM files; new, or NULL.  Certificate and key together. */

@@ -134,6 +134,25 @@ static void check_addresses(struct config_parse *p, const struct config_at *at,
         config_bad(p, at, "%s", err.text);
 }
 
+/* The file is there; of header fields, all of them are some. */
+static void check_credential(struct config_parse *p, const struct config_at *at,
+                             enum config_section section, const char *file)
+{
+    struct policy *const policy = policy_new(false);
+    struct plt_error err = {.status = PLT_OK};
+    struct stat sb;
+
+    if (!policy || policy_add_origin(policy, "x", "http://x/", &err) != PLT_OK)
+        config_bad(p, at, "out of memory");
+    else if (stat(file, &sb) != 0 || !S_ISREG(sb.st_mode))
+        config_bad(p, at, "%s: %s", file, "not a file");
+    else if (policy_set_credential(
+                 policy, "x", (enum plt_credential)(section - CONFIG_HEADERS),
+                 file, &err) != PLT_OK)
+        config_bad(p, at, "%s", err.text);
+    policy_free(policy);
+}
+
 void config_check_value(struct config_parse *p, const struct config_at *at,
                         enum config_section section, const char *value)
 {
@@ -141,6 +160,8 @@ void config_check_value(struct config_parse *p, const struct config_at *at,
         check_secret(p, at, value);
     else if (section == CONFIG_ADDRESSES)
         check_addresses(p, at, value);
+    else if (section >= CONFIG_HEADERS)
+        check_credential(p, at, section, value);
     else if (section == CONFIG_ORIGINS && is_http(value))
         check_url(p, at, value);
     else if (section == CONFIG_ORIGINS && *value == '/')
@@ -249,6 +270,35 @@ static void take_addresses(struct config_parse *p, const struct config_at *at,
     config_add(p, at, &e);
 }
 
+static const char *const credential_keys[] = {"headers", "ca", "certificate"};
+
+/* SECTIONS: the key is none of these. */
+static enum config_section credential_of(const char *key)
+{
+    for (unsigned i = 0; i < CONFIG_CREDENTIALS; i++) {
+        if (strcmp(key, credential_keys[i]) == 0)
+            return (enum config_section)(CONFIG_HEADERS + i);
+    }
+    return CONFIG_SECTIONS;
+}
+
+static void take_credential(struct config_parse *p, const struct config_at *at,
+                            enum config_section section, json_t *json)
+{
+    const unsigned n_bad = p->n_bad;
+    const char *const file = config_text_of(p, at, json);
+
+    if (file)
+        check_credential(p, at, section, file);
+    const struct config_entry e = {
+        .section = section,
+        .file = at->file,
+        .named = {.name = config_copy(p, at->path[1]),
+                  .value = config_copy(p, file ? file : "")},
+        .is_bad = p->n_bad != n_bad};
+    config_add(p, at, &e);
+}
+
 /* One key of such a row, *value being what was taken before, or NULL. */
 static void take_either(struct config_parse *p, const struct config_at *at,
                         const struct one_of_two rows[2], const char *key,
@@ -293,8 +343,11 @@ static void take_pair(struct config_parse *p, const struct config_at *at,
     json_object_foreach(row, key, json)
     {
         const struct config_at deep = config_under(at, key);
+        const enum config_section of = credential_of(key);
         if (section == CONFIG_ORIGINS && strcmp(key, "addresses") == 0)
             take_addresses(p, &deep, json);
+        else if (section == CONFIG_ORIGINS && of != CONFIG_SECTIONS)
+            take_credential(p, &deep, of, json);
         else
             take_either(p, at, rows[section], key, json, &value);
     }
@@ -696,14 +749,22 @@ static const struct config_entry *find(const struct names *names,
 
 static struct config_at place(const struct config_entry *e)
 {
-    static const char *const flags[] = {"--origin", "--image", "--secret",
-                                        "--allow-address"};
+    static const char *const flags[] = {"--origin",
+                                        "--image",
+                                        "--secret",
+                                        "--allow-address",
+                                        "--origin-headers",
+                                        "--origin-ca",
+                                        "--origin-certificate"};
 
-    if (e->section == CONFIG_ADDRESSES && e->file)
+    if (e->section >= CONFIG_ADDRESSES && e->file)
         return (struct config_at){
             .file = e->file,
             .n = 3,
-            .path = {sections[CONFIG_ORIGINS], e->named.name, "addresses"}};
+            .path = {sections[CONFIG_ORIGINS], e->named.name,
+                     e->section == CONFIG_ADDRESSES
+                         ? "addresses"
+                         : credential_keys[e->section - CONFIG_HEADERS]}};
     return (struct config_at){
         .file = e->file,
         .n = 2,
@@ -713,10 +774,16 @@ static struct config_at place(const struct config_entry *e)
 static void check_name(struct config_parse *p, const struct names *names,
                        const struct config_entry *e)
 {
-    static const char *const what[] = {"an origin", "an image", "a secret",
-                                       "another list of addresses"};
+    static const char *const what[] = {"an origin",
+                                       "an image",
+                                       "a secret",
+                                       "another list of addresses",
+                                       "another file of header fields",
+                                       "another file of authorities",
+                                       "another certificate"};
     static const enum config_section other[] = {
-        CONFIG_IMAGES, CONFIG_ORIGINS, CONFIG_SECRETS, CONFIG_ADDRESSES};
+        CONFIG_IMAGES,  CONFIG_ORIGINS, CONFIG_SECRETS, CONFIG_ADDRESSES,
+        CONFIG_HEADERS, CONFIG_CA,      CONFIG_CLIENT};
     const struct config_at at = place(e);
     const char *const name = e->named.name;
 
@@ -820,7 +887,7 @@ void config_check(struct config_parse *p)
         check_name(p, &names, e);
         if (e->section == CONFIG_IMAGES && !e->is_bad)
             check_image(p, &names, e);
-        else if (e->section == CONFIG_ADDRESSES && !e->is_bad)
+        else if (e->section >= CONFIG_ADDRESSES && !e->is_bad)
             check_origin_of(p, &names, e);
     }
     free(names.v);

@@ -20,6 +20,10 @@ enum config_section {
     CONFIG_IMAGES,
     CONFIG_SECRETS,   /* the last with a map of its own in a file */
     CONFIG_ADDRESSES, /* of an origin: its name, and blocks */
+    CONFIG_HEADERS,   /* of an origin: its name, and a file; in the order of
+                         enum plt_credential */
+    CONFIG_CA,
+    CONFIG_CLIENT,
     CONFIG_SECTIONS
 };
 

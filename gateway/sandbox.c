@@ -148,6 +148,11 @@ static bool allow_names(int ruleset, const struct config *c)
     }
     for (size_t i = 0; i < c->secrets.n && is_good; i++)
         is_good = allow_folder_of(ruleset, c->secrets.v[i].value);
+    for (unsigned k = 0; k < CONFIG_CREDENTIALS; k++) {
+        const struct config_list *const list = &c->credentials[k];
+        for (size_t i = 0; i < list->n && is_good; i++)
+            is_good = allow_folder_of(ruleset, list->v[i].value);
+    }
     const char *const pem[] = {c->tls_certificate, c->tls_key,
                                c->tls_client_ca};
     for (size_t i = 0; i < sizeof(pem) / sizeof(pem[0]) && is_good; i++)

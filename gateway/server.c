@@ -242,6 +242,13 @@ static enum plt_status add_names(struct images *images, const struct config *c,
     for (size_t i = 0; i < c->addresses.n && st == PLT_OK; i++)
         st = images_allow_addresses(images, c->addresses.v[i].name,
                                     c->addresses.v[i].value, err);
+    for (unsigned k = 0; k < CONFIG_CREDENTIALS; k++) {
+        const struct config_list *const list = &c->credentials[k];
+        for (size_t i = 0; i < list->n && st == PLT_OK; i++)
+            st = images_set_credential(images, list->v[i].name,
+                                       (enum plt_credential)k, list->v[i].value,
+                                       err);
+    }
     for (size_t i = 0; i < c->secrets.n && st == PLT_OK; i++)
         st = images_add_secret(images, c->secrets.v[i].name,
                                c->secrets.v[i].value, err);

@@ -26,7 +26,9 @@ struct options {
     const char *context, *algorithm, *pattern, *out_format;
     const char *export_file, *import_file, *index_format, *trace_file;
     bool is_recorded, is_replayed;
-    const char *token_file, *ca_file;           /* of the gateway */
+    /* what the gateway is shown: files, by enum plt_credential; or NULL */
+    const char *credentials[3];
+    const struct images *images; /* of the run: knows what they hold */
     const char *signing_key, *expires, *route;  /* of sign */
     const char *secret_files[CLI_SECRET_FILES]; /* NAME=FILE */
     size_t n_secret_files;

@@ -184,15 +184,46 @@ static int tell_problem(const char *spec, long status, const char *answer)
     return code;
 }
 
-static int fetch(const char *spec, const char *url, struct wire *wire)
+/* What the gateway is shown; fields are appended.  False without memory. */
+static bool show(const struct options *o, const char *url, CURL *c,
+                 struct curl_slist **fields)
+{
+    static char text[PLT_MAX_CREDENTIAL];
+    struct plt_error none;
+
+    if (images_credential(o->images, url, PLT_CREDENTIAL_CA, text, sizeof(text),
+                          &none) == PLT_OK)
+        (void)curl_easy_setopt(c, CURLOPT_CAINFO, text);
+    if (images_credential(o->images, url, PLT_CREDENTIAL_CLIENT, text,
+                          sizeof(text), &none) == PLT_OK) {
+        (void)curl_easy_setopt(c, CURLOPT_SSLCERT, text);
+        (void)curl_easy_setopt(c, CURLOPT_SSLKEY, text);
+    }
+    if (images_credential(o->images, url, PLT_CREDENTIAL_HEADERS, text,
+                          sizeof(text), &none) != PLT_OK)
+        return true;
+    for (char *p = strtok(text, "\n"); p; p = strtok(NULL, "\n")) {
+        struct curl_slist *const grown = curl_slist_append(*fields, p);
+        if (!grown)
+            return false;
+        *fields = grown;
+    }
+    return true;
+}
+
+static int fetch(const struct options *o, const char *spec, const char *url,
+                 struct wire *wire)
 {
     CURL *const c = curl_easy_init();
     char why[CURL_ERROR_SIZE] = "";
     struct curl_slist *fields = NULL;
     long status = 0;
 
-    if (!c)
+    if (!c || !show(o, url, c, &fields)) {
+        curl_slist_free_all(fields);
+        curl_easy_cleanup(c);
         return cli_complain("out of memory");
+    }
     (void)curl_easy_setopt(c, CURLOPT_URL, url);
     (void)curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
     (void)curl_easy_setopt(c, CURLOPT_PROXY, "");
@@ -238,7 +269,7 @@ static int ask(const struct options *o, const char *kind, const char *spec,
         add_reference(&url, o, spec) &&
         add(&url, query ? "?" : "", query != 0) &&
         add(&url, query ? query : "", query ? strlen(query) : 0))
-        code = fetch(spec, url.p, wire);
+        code = fetch(o, spec, url.p, wire);
     free(url.p);
     return code;
 }

@@ -66,6 +66,9 @@ static const char usage_text[] =
     "                             bench: 1)\n"
     "Where and what else:\n"
     "  --gateway URL              ask a platterd\n"
+    "  --headers FILE             header fields for it: a token\n"
+    "  --ca FILE                  the authorities of its certificate, in PEM\n"
+    "  --certificate FILE         ours for it, with its key, in PEM\n"
     "  --signing-key NAME=FILE    (sign) the key, by its name there\n"
     "  --expires SPAN             (sign) 90s, 15m, 12h, 30d; default 1h\n"
     "  --route disk|raw|info|...  (sign) what of it; default disk\n"
@@ -141,6 +144,9 @@ enum {
     OPT_TIME,
     OPT_THREADS,
     OPT_SIGNING_KEY,
+    OPT_HEADERS,
+    OPT_CA,
+    OPT_CERTIFICATE,
     OPT_EXPIRES,
     OPT_ROUTE,
     OPT_HELP,
@@ -185,6 +191,9 @@ static const struct option long_options[] = {
     {"time", required_argument, NULL, OPT_TIME},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"signing-key", required_argument, NULL, OPT_SIGNING_KEY},
+    {"headers", required_argument, NULL, OPT_HEADERS},
+    {"ca", required_argument, NULL, OPT_CA},
+    {"certificate", required_argument, NULL, OPT_CERTIFICATE},
     {"expires", required_argument, NULL, OPT_EXPIRES},
     {"route", required_argument, NULL, OPT_ROUTE},
     {"help", no_argument, NULL, OPT_HELP},
@@ -250,6 +259,12 @@ static const char **text_slot(struct options *o, int c)
         return &o->pattern;
     case OPT_SIGNING_KEY:
         return &o->signing_key;
+    case OPT_HEADERS:
+        return &o->credentials[PLT_CREDENTIAL_HEADERS];
+    case OPT_CA:
+        return &o->credentials[PLT_CREDENTIAL_CA];
+    case OPT_CERTIFICATE:
+        return &o->credentials[PLT_CREDENTIAL_CLIENT];
     case OPT_EXPIRES:
         return &o->expires;
     case OPT_ROUTE:
@@ -387,6 +402,35 @@ static enum plt_status add_secrets(struct images *images, struct options *o,
     return st;
 }
 
+/* The gateway as an origin of its own, when there is something to show it. */
+static enum plt_status add_gateway(struct images *images,
+                                   const struct options *o,
+                                   struct plt_error *err)
+{
+    const size_t n = strlen(o->gateway);
+    enum plt_status st = PLT_OK;
+    bool has_any = false;
+
+    for (unsigned k = 0; k < 3; k++)
+        has_any = has_any || o->credentials[k];
+    if (!has_any)
+        return PLT_OK;
+    char *const base = malloc(n + 2);
+    if (!base)
+        return plt_fail(err, PLT_NOMEM, "the gateway");
+    (void)snprintf(base, n + 2, "%s%s", o->gateway,
+                   n && o->gateway[n - 1] == '/' ? "" : "/");
+    st = images_add_origin(images, "gateway", base, err);
+    free(base);
+    for (unsigned k = 0; k < 3 && st == PLT_OK; k++) {
+        if (o->credentials[k])
+            st =
+                images_set_credential(images, "gateway", (enum plt_credential)k,
+                                      o->credentials[k], err);
+    }
+    return st;
+}
+
 static int run_command(const struct command *c, struct options *o, char **args)
 {
     const struct images_config config = {.plugin_path = o->plugin_path,
@@ -401,6 +445,9 @@ static int run_command(const struct command *c, struct options *o, char **args)
     int code = 0;
     if (add_secrets(run.images, o, &err) != PLT_OK)
         code = cli_failed("secrets", &err);
+    if (!code && o->gateway && add_gateway(run.images, o, &err) != PLT_OK)
+        code = cli_failed(o->gateway, &err);
+    o->images = run.images;
     if (!code && o->gateway && c->n_args == 1)
         code = gateway_check_format(o, args[0]);
     if (!code)

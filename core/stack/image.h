@@ -56,6 +56,18 @@ PLT_MUST_USE enum plt_status images_allow_addresses(struct images *images,
                                                     const char *name,
                                                     const char *blocks,
                                                     struct plt_error *err);
+/* policy_set_credential(): what is shown at the origin. */
+PLT_MUST_USE enum plt_status images_set_credential(struct images *images,
+                                                   const char *name,
+                                                   enum plt_credential kind,
+                                                   const char *file,
+                                                   struct plt_error *err);
+/* policy_credential(), for requests of one's own to an origin. */
+PLT_MUST_USE enum plt_status images_credential(const struct images *images,
+                                               const char *url,
+                                               enum plt_credential kind,
+                                               char *buf, size_t cap,
+                                               struct plt_error *err);
 /* A named image of the configuration: reference text "ORIGIN/PATH", selectors
  * as query text ("member=disk.raw") or NULL, labels as a JSON object's text or
  * NULL. */

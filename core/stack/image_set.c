@@ -261,6 +261,20 @@ enum plt_status images_allow_addresses(struct images *images, const char *name,
     return policy_allow_addresses(images->policy, name, blocks, err);
 }
 
+enum plt_status images_set_credential(struct images *images, const char *name,
+                                      enum plt_credential kind,
+                                      const char *file, struct plt_error *err)
+{
+    return policy_set_credential(images->policy, name, kind, file, err);
+}
+
+enum plt_status images_credential(const struct images *images, const char *url,
+                                  enum plt_credential kind, char *buf,
+                                  size_t cap, struct plt_error *err)
+{
+    return policy_credential(images->policy, url, kind, buf, cap, err);
+}
+
 enum plt_status images_add_image(struct images *images, const char *name,
                                  const char *source, const char *selectors,
                                  const char *labels, struct plt_error *err)

@@ -257,6 +257,14 @@ static enum plt_status allow_address(struct plt_host *host, const char *url,
                                 address, len, err);
 }
 
+static enum plt_status credential(struct plt_host *host, const char *url,
+                                  enum plt_credential kind, char *buf,
+                                  size_t cap, struct plt_error *err)
+{
+    return policy_credential(stack_environment(of(host)->stack)->policy, url,
+                             kind, buf, cap, err);
+}
+
 /* ---- Secrets and helpers ---- */
 
 static enum plt_status host_secret(struct plt_host *host, unsigned i,
@@ -310,5 +318,6 @@ void node_host_init(struct node *node)
                                    .each = each,
                                    .shared = shared,
                                    .sidecar = sidecar,
-                                   .allow_address = allow_address};
+                                   .allow_address = allow_address,
+                                   .credential = credential};
 }

@@ -20,9 +20,12 @@
 #include "util/auto.h"
 #include "util/check.h"
 
+enum { CREDENTIALS = PLT_CREDENTIAL_CLIENT + 1 };
+
 struct origin {
     char *name, *base;
     char *blocks; /* of addresses that are allowed besides; or NULL */
+    char *credentials[CREDENTIALS]; /* by enum plt_credential; or NULL */
     bool is_remote;
 };
 
@@ -64,6 +67,16 @@ static void unlock(const struct policy *policy)
     ASSERT(pthread_rwlock_unlock(&policy->origins->lock) == 0);
 }
 
+static void drop_credentials(struct origin *o)
+{
+    for (size_t i = 0; i < CREDENTIALS; i++) {
+        if (o->credentials[i])
+            explicit_bzero(o->credentials[i], strlen(o->credentials[i]));
+        free(o->credentials[i]);
+        o->credentials[i] = NULL;
+    }
+}
+
 void policy_free(struct policy *policy)
 {
     if (!policy)
@@ -72,6 +85,7 @@ void policy_free(struct policy *policy)
         free(policy->origins->v[i].name);
         free(policy->origins->v[i].base);
         free(policy->origins->v[i].blocks);
+        drop_credentials(&policy->origins->v[i]);
     }
     (void)pthread_rwlock_destroy(&policy->origins->lock);
     free(policy->origins);
@@ -578,4 +592,158 @@ json_t *policy_origins_json(const struct policy *policy)
     }
     unlock(policy);
     return list;
+}
+
+/* ---- Credentials ---- */
+
+/* Fields that are the driver's own: with another value in them an answer would
+ * be of something else. */
+static bool is_reserved_field(const char *name, size_t len)
+{
+    static const char *const names[] = {"Accept-Encoding",
+                                        "Connection",
+                                        "Content-Length",
+                                        "Expect",
+                                        "Host",
+                                        "If-Match",
+                                        "If-None-Match",
+                                        "If-Range",
+                                        "If-Modified-Since",
+                                        "Proxy-Authorization",
+                                        "Range",
+                                        "TE",
+                                        "Trailer",
+                                        "Traceparent",
+                                        "Transfer-Encoding",
+                                        "Upgrade",
+                                        "If-Unmodified-Since"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strlen(names[i]) == len && strncasecmp(names[i], name, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* RFC 9110 5.1, 5.5: "Name: value" of printable characters. */
+static bool field_ok(const char *line, size_t len)
+{
+    static const char token[] = "!#$%&'*+-.^_`|~0123456789"
+                                "abcdefghijklmnopqrstuvwxyz"
+                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    const size_t name = strspn(line, token);
+
+    if (!name || name >= len || line[name] != ':' ||
+        is_reserved_field(line, name))
+        return false;
+    for (size_t i = name + 1; i < len; i++) {
+        const unsigned char c = (unsigned char)line[i];
+        if ((c < 0x20 && c != '\t') || c == 0x7f)
+            return false;
+    }
+    return strspn(line + name + 1, " \t") < len - name - 1;
+}
+
+/* All of a file's lines, each with its LF; empty ones and those that begin with
+ * '#' are left out.  new in *out. */
+static enum plt_status read_fields(const char *file, char **out,
+                                   struct plt_error *err)
+{
+    AUTO_FD int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    AUTO_FREE char *text = calloc(1, PLT_MAX_CREDENTIAL + 1);
+    struct stat sb;
+    size_t n = 0;
+
+    if (!text)
+        return plt_fail(err, PLT_NOMEM, "header fields");
+    const bool is_file = fd >= 0 && fstat(fd, &sb) == 0 && S_ISREG(sb.st_mode);
+    const ssize_t len = is_file ? read(fd, text, PLT_MAX_CREDENTIAL) : -1;
+    if (len < 0 || len > PLT_MAX_CREDENTIAL - 2 ||
+        strlen(text) != (size_t)len) {
+        explicit_bzero(text, PLT_MAX_CREDENTIAL);
+        return plt_fail(err, PLT_INVALID,
+                        "%s: not a file of header fields of at most %d bytes",
+                        file, PLT_MAX_CREDENTIAL - 2);
+    }
+    *out = calloc(1, (size_t)len + 2);
+    for (const char *p = text; *out && *p;) {
+        const size_t line = strcspn(p, "\r\n");
+        const bool is_field = line && *p != '#';
+        if (is_field && !field_ok(p, line)) {
+            explicit_bzero(*out, n);
+            free(*out);
+            *out = NULL;
+            explicit_bzero(text, (size_t)len);
+            return plt_fail(err, PLT_INVALID,
+                            "%s: a line that is no header field, or one that "
+                            "is not for others to set",
+                            file);
+        }
+        if (is_field) {
+            memcpy(*out + n, p, line);
+            n += line;
+            (*out)[n++] = '\n';
+        }
+        p += line + (p[line] != '\0');
+    }
+    explicit_bzero(text, (size_t)len);
+    return *out ? PLT_OK : plt_fail(err, PLT_NOMEM, "header fields");
+}
+
+enum plt_status policy_set_credential(struct policy *policy, const char *name,
+                                      enum plt_credential kind,
+                                      const char *file, struct plt_error *err)
+{
+    struct origin *o = NULL;
+    char *text = NULL;
+
+    for (size_t i = 0; i < policy->origins->n && !o; i++) {
+        if (strcmp(policy->origins->v[i].name, name) == 0)
+            o = &policy->origins->v[i];
+    }
+    if (!o || !o->is_remote)
+        return plt_fail(err, PLT_INVALID,
+                        o ? "origin %.63s is a folder" : "no origin %.63s",
+                        name);
+    if (kind == PLT_CREDENTIAL_HEADERS) {
+        const enum plt_status st = read_fields(file, &text, err);
+        if (st != PLT_OK)
+            return st;
+    } else {
+        if (access(file, R_OK) != 0 || strlen(file) >= PLT_MAX_CREDENTIAL)
+            return plt_fail(err, PLT_INVALID, "%s: %s", file, strerror(errno));
+        text = strdup(file);
+    }
+    if (!text)
+        return plt_fail(err, PLT_NOMEM, "an origin");
+    free(o->credentials[kind]);
+    o->credentials[kind] = text;
+    return PLT_OK;
+}
+
+enum plt_status policy_credential(const struct policy *policy, const char *url,
+                                  enum plt_credential kind, char *buf,
+                                  size_t cap, struct plt_error *err)
+{
+    enum plt_status st = PLT_NOT_FOUND;
+    const struct origin *best = NULL;
+    char site[512];
+    const char *path;
+
+    if (!split_url(url, site, sizeof(site), &path))
+        return plt_fail(err, PLT_NOT_FOUND, "no origin");
+    lock_read(policy);
+    for (size_t i = 0; i < policy->origins->n; i++) {
+        const struct origin *const o = &policy->origins->v[i];
+        if (is_of(o, site, path) &&
+            (!best || strlen(o->base) > strlen(best->base)))
+            best = o;
+    }
+    const char *const text = best ? best->credentials[kind] : NULL;
+    if (text && strlen(text) < cap) {
+        memcpy(buf, text, strlen(text) + 1);
+        st = PLT_OK;
+    }
+    unlock(policy);
+    return st == PLT_OK ? st : plt_fail(err, st, "nothing to show");
 }

@@ -17,6 +17,7 @@
 
 #include <jansson.h>
 
+#include <platter/driver.h>
 #include <platter/error.h>
 
 enum { POLICY_MAX_ORIGINS = 256 };
@@ -84,6 +85,22 @@ PLT_MUST_USE enum plt_status policy_allow_addresses(struct policy *policy,
 PLT_MUST_USE enum plt_status
 policy_allow_address(const struct policy *policy, const char *url,
                      const uint8_t *address, size_t len, struct plt_error *err);
+/* What is shown at the origin of that name (driver.h): a file, which is there
+ * to be read.  Header fields are read now; of CA and CLIENT the name is kept.
+ * INVALID: it cannot be read, holds something else, or is an origin's that is a
+ * folder. */
+PLT_MUST_USE enum plt_status policy_set_credential(struct policy *policy,
+                                                   const char *name,
+                                                   enum plt_credential kind,
+                                                   const char *file,
+                                                   struct plt_error *err);
+/* That of the origin which this URL lies in, of several the one with the
+ * longest URL; as plt_host.credential. */
+PLT_MUST_USE enum plt_status policy_credential(const struct policy *policy,
+                                               const char *url,
+                                               enum plt_credential kind,
+                                               char *buf, size_t cap,
+                                               struct plt_error *err);
 /* May a redirect lead here? */
 PLT_MUST_USE enum plt_status policy_allow_url(const struct policy *policy,
                                               const char *url,

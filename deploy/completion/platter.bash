@@ -11,7 +11,7 @@ _platter()
         --secret --offset --length --context --algorithm --block-size -O --resume --verify
         -s --strict --show --export --import --index-format
         --trace --record --replay --pattern --size --count --time --threads
-        --signing-key --expires --route --gateway --json --output --plugin-path --state --cache-size --force --quiet
+        --headers --ca --certificate --signing-key --expires --route --gateway --json --output --plugin-path --state --cache-size --force --quiet
         --verbose --help --version"
     local word i
 
@@ -22,7 +22,7 @@ _platter()
     --index-format) mapfile -t COMPREPLY < <(compgen -W "platter gztool indexed_gzip" -- "$cur") && return ;;
     --pattern) mapfile -t COMPREPLY < <(compgen -W "sequential random strided" -- "$cur") && return ;;
     --plugin-path | --state) mapfile -t COMPREPLY < <(compgen -d -- "$cur") && return ;;
-    --export | --import | --trace) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
+    --export | --import | --trace | --headers | --ca | --certificate) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
     -f) mapfile -t COMPREPLY < <(compgen -W "raw qcow2 vmdk" -- "$cur") && return ;;
     --route) mapfile -t COMPREPLY < <(compgen -W "disk raw info members extents partitions snapshots check checksum index trace prefetch" -- "$cur") && return ;;
     -O) mapfile -t COMPREPLY < <(compgen -W "raw" -- "$cur") && return ;;
@@ -49,7 +49,7 @@ _platter()
 _platterd()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local options="--origin --allow-address --listen --tls-certificate --tls-key --tls-client-ca
+    local options="--origin --allow-address --origin-headers --origin-ca --origin-certificate --listen --tls-certificate --tls-key --tls-client-ca
         --access --image --secret --cors --config --check-config
         --state --state-dir --plugin-path --cache-size --disk-cache-size --readahead
         --deadline --workers
@@ -61,7 +61,7 @@ _platterd()
     --config | --pid-file | --tls-certificate | --tls-key | --tls-client-ca) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     --state | --state-dir | --plugin-path) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
     --log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$cur") ;;
-    --origin | --allow-address | --access | --listen | --image | --secret | --cors | --cache-size | --disk-cache-size | --readahead | \
+    --origin | --origin-headers | --origin-ca | --origin-certificate | --allow-address | --access | --listen | --image | --secret | --cors | --cache-size | --disk-cache-size | --readahead | \
         --deadline | --workers | --max-waiting-per-image | --max-open | --max-connections | \
         --max-ranges | --revalidate | --sidecars | --drain) ;;
     *) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;

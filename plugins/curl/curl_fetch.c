@@ -55,6 +55,43 @@ static curl_socket_t open_socket(void *cookie, curlsocktype purpose,
                : CURL_SOCKET_BAD;
 }
 
+/* What the origin of this URL is shown: fields beside ours, and certificates.
+ * False without memory. */
+static bool show(struct curl_image *ci, const char *url, CURL *c,
+                 struct curl_slist **headers)
+{
+    struct plt_host *const host = ci->host;
+    char *const text = malloc(PLT_MAX_CREDENTIAL);
+    struct plt_error none;
+    bool is_good = text != NULL;
+
+    if (!is_good || !PLT_HAS(host, credential)) {
+        free(text);
+        return is_good;
+    }
+    if (host->credential(host, url, PLT_CREDENTIAL_CA, text, PLT_MAX_CREDENTIAL,
+                         &none) == PLT_OK)
+        is_good = curl_easy_setopt(c, CURLOPT_CAINFO, text) == CURLE_OK &&
+                  curl_easy_setopt(c, CURLOPT_CAPATH, NULL) == CURLE_OK;
+    if (host->credential(host, url, PLT_CREDENTIAL_CLIENT, text,
+                         PLT_MAX_CREDENTIAL, &none) == PLT_OK)
+        is_good = is_good &&
+                  curl_easy_setopt(c, CURLOPT_SSLCERT, text) == CURLE_OK &&
+                  curl_easy_setopt(c, CURLOPT_SSLKEY, text) == CURLE_OK;
+    if (host->credential(host, url, PLT_CREDENTIAL_HEADERS, text,
+                         PLT_MAX_CREDENTIAL, &none) == PLT_OK) {
+        for (char *p = text; *p && is_good;) {
+            char *const end = strchr(p, '\n');
+            *end = '\0';
+            is_good = add_header(headers, p);
+            p = end + 1;
+        }
+        explicit_bzero(text, PLT_MAX_CREDENTIAL);
+    }
+    free(text);
+    return is_good;
+}
+
 CURL *curl_make(struct curl_image *ci, const struct plt_io *io,
                 struct curl_answer *answer, struct curl_slist **headers,
                 bool has_validators)
@@ -85,8 +122,11 @@ CURL *curl_make(struct curl_image *ci, const struct plt_io *io,
         is_good = add_header(headers, line);
     }
     (void)pthread_mutex_lock(&ci->lock);
-    is_good = is_good && curl_easy_setopt(c, CURLOPT_URL, ci->url) == CURLE_OK;
+    char *const url = strdup(ci->url);
     (void)pthread_mutex_unlock(&ci->lock);
+    is_good = is_good && url && show(ci, url, c, headers) &&
+              curl_easy_setopt(c, CURLOPT_URL, url) == CURLE_OK;
+    free(url);
     if (!is_good ||
         curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https") != CURLE_OK) {
         curl_slist_free_all(*headers);

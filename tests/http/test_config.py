@@ -29,8 +29,13 @@ sh(f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 
    f" -keyout {pem} -out {pem}.crt && cat {pem}.crt >> {pem}")
 
 
+headers = os.path.join(tmp, "headers")
+with open(headers, "w") as f:
+    f.write("# a comment\nAuthorization: Bearer x\nCookie: a=b\n\n")
+
+
 def fill(text):
-    return (text.replace("@PEM@", pem).replace("@DIGEST@", "0" * 64).replace("@FOLDER@", folder).replace("@KEY@", key_file)
+    return (text.replace("@PEM@", pem).replace("@HEADERS@", headers).replace("@DIGEST@", "0" * 64).replace("@FOLDER@", folder).replace("@KEY@", key_file)
             .replace("@EMPTY@", empty).replace("@BIG@", big))
 
 
@@ -169,7 +174,8 @@ GOOD = """{
   "origins": {
     "web": {"url": "https://images.example/pub"},
     "bare": {"url": "http://images.example:8080",
-             "addresses": ["10.1.0.0/16", "fd00::1", "127.0.0.1"]},
+             "addresses": ["10.1.0.0/16", "fd00::1", "127.0.0.1"],
+             "headers": "@HEADERS@", "ca": "@PEM@", "certificate": "@PEM@"},
     "Local.1_x-": {"path": "@FOLDER@"}
   },
   "images": {
@@ -504,7 +510,8 @@ def _():
 def _():
     flags = set(re.findall(r"--([a-z-]+)", run("--help").stdout))
     flags -= {"config", "check-config", "help", "version", "state"}
-    flags -= {"allow-address"}  # origins.NAME.addresses
+    # origins.NAME.addresses and such
+    flags -= {"allow-address", "origin-headers", "origin-ca", "origin-certificate"}
     plural = {"origin": "origins", "image": "images", "secret": "secrets"}
     keys = {plural.get(f, f.replace("-", "_")) for f in flags}
     assert keys == set(SCHEMA["properties"]), keys ^ set(SCHEMA["properties"])

@@ -43,7 +43,7 @@ extern "C" {
 #endif
 
 #define PLT_ABI_MAJOR 1
-#define PLT_ABI_MINOR 4
+#define PLT_ABI_MINOR 5
 
 #define PLT_HAS(object, field)                                                 \
     ((object)->struct_size >=                                                  \
@@ -55,6 +55,14 @@ extern "C" {
 
 /* The largest size or offset of any layer: 2^63 - 1, as off_t and QEMU. */
 #define PLT_SIZE_MAX ((uint64_t)INT64_MAX)
+
+enum plt_credential {
+    PLT_CREDENTIAL_HEADERS, /* header fields, "Name: value", each with its LF */
+    PLT_CREDENTIAL_CA,      /* a PEM file of authorities, instead of the
+                               system's */
+    PLT_CREDENTIAL_CLIENT   /* a PEM file of a certificate and its key */
+};
+enum { PLT_MAX_CREDENTIAL = 16384 }; /* bytes, with the NUL */
 
 /* ---- One request ------------------------------------------------------- */
 
@@ -317,6 +325,18 @@ struct plt_host {
     enum plt_status (*allow_address)(struct plt_host *host, const char *url,
                                      const uint8_t *address, size_t len,
                                      struct plt_error *err);
+
+    /* ---- ABI 1.5 ---- */
+
+    /* For a source: what the configuration gives to be shown at the origin of
+     * this URL, a text with its NUL, copied into buf; cap: PLT_MAX_CREDENTIAL
+     * is always enough.  Ask for the URL that is about to be asked for, anew
+     * after each redirect: what is one origin's is never another's.
+     * PLT_NOT_FOUND: nothing.  Wipe headers after use; say nothing of them
+     * anywhere. */
+    enum plt_status (*credential)(struct plt_host *host, const char *url,
+                                  enum plt_credential kind, char *buf,
+                                  size_t cap, struct plt_error *err);
 };
 
 /* ---- Describing a layer ------------------------------------------------ */
