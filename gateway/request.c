@@ -40,6 +40,8 @@ struct request *request_new(struct server *server, const char *raw_uri)
     const size_t len = strcspn(path, "?");
     r->path = strndup(path, len);
     r->query = path[len] ? strdup(path + len + 1) : NULL;
+    /* Without its selectors it would be another image. */
+    r->has_no_memory = !r->path || (path[len] && !r->query);
     (void)atomic_fetch_add(&server->n_active, 1);
     return r;
 }
@@ -212,6 +214,8 @@ void request_begin(struct request *r, struct MHD_Connection *connection,
         memcpy(r->client, peer->text, sizeof(r->client));
         r->client_number = peer->number;
         r->is_loopback = peer->is_loopback;
+    } else {
+        r->has_no_memory = true;
     }
 }
 

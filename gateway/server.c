@@ -55,8 +55,10 @@ static enum MHD_Result take_body(struct request *r, const char *data,
         return MHD_YES;
     if (!r->body)
         r->body = calloc(1, most + 1);
-    if (!r->body)
-        return MHD_NO;
+    if (!r->body) {
+        r->has_no_memory = true; /* said when it has been received */
+        return MHD_YES;
+    }
     memcpy(r->body + (r->body_len - len), data, len);
     return MHD_YES;
 }
@@ -80,6 +82,21 @@ static enum MHD_Result answer_too_large(struct request *r)
                           detail);
 }
 
+/* No memory for a request at all. */
+static enum MHD_Result answer_nobody(struct MHD_Connection *connection)
+{
+    struct MHD_Response *const response =
+        MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+
+    if (!response)
+        return MHD_NO;
+    (void)MHD_add_response_header(response, "Retry-After", "1");
+    const enum MHD_Result result =
+        MHD_queue_response(connection, MHD_HTTP_SERVICE_UNAVAILABLE, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
 static enum MHD_Result on_request(void *cookie,
                                   struct MHD_Connection *connection,
                                   const char *url, const char *method,
@@ -92,7 +109,7 @@ static enum MHD_Result on_request(void *cookie,
     (void)url;
     (void)version;
     if (!r)
-        return MHD_NO;
+        return answer_nobody(connection);
     if (!r->has_begun) {
         /* The first call is for the headers alone; answering it would close
          * the connection behind the answer. */
@@ -400,8 +417,10 @@ bool server_reload(struct server *s, struct config *config)
         images_free(next);
         return false;
     }
-    images_replace_names(s->images, next);
+    const bool is_taken = images_replace_names(s->images, next);
     images_free(next);
+    if (!is_taken)
+        return false;
     log_fixed(s->config, config);
     /* Requests that run may still look at the old one: it is kept. */
     config->older = s->old;
