@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "route.h"
 #include "sandbox.h"
 #include "util/auto.h"
@@ -243,7 +244,8 @@ static void log_listening(int fd)
     log_end(&l);
 }
 
-static struct MHD_Daemon *start_daemon(struct server *s, int fd)
+static struct MHD_Daemon *start_daemon(struct server *s, int fd,
+                                       unsigned connections)
 {
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     /* One epoll thread alone was measured to collapse at 256 connections. */
@@ -258,10 +260,9 @@ static struct MHD_Daemon *start_daemon(struct server *s, int fd)
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
         MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, NULL,
         MHD_OPTION_THREAD_POOL_SIZE, threads, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)s->config->max_connections, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_END);
+        connections, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 }
 
 /* The names of a configuration into a set of images. */
@@ -329,9 +330,15 @@ struct server *server_new(struct config *config)
         s->workers = workers_new(config->workers, config->workers * 4);
         is_good = s->workers != NULL;
     }
+    const unsigned n = (unsigned)config->n_listen;
+    const unsigned connections =
+        n ? descriptors_for_connections((unsigned)config->max_connections * n) /
+                n
+          : 0;
     for (size_t i = 0; i < config->n_listen && is_good; i++) {
         const int fd = listen_on(config->listen[i]);
-        struct MHD_Daemon *const d = fd >= 0 ? start_daemon(s, fd) : NULL;
+        struct MHD_Daemon *const d =
+            fd >= 0 ? start_daemon(s, fd, connections) : NULL;
         if (d) {
             s->daemons[s->n_daemons++] = d;
             log_listening(fd);

@@ -351,6 +351,14 @@ enum plt_status policy_locate_sibling(const struct location *from,
                 path, label, err);
 }
 
+/* What may pass by itself is no failure of the disk. */
+static enum plt_status errno_status(int sys)
+{
+    return sys == EMFILE || sys == ENFILE ? PLT_BUSY
+           : sys == ENOMEM                ? PLT_NOMEM
+                                          : PLT_IO;
+}
+
 enum plt_status policy_open_file(const struct location *l, int *fd,
                                  struct plt_error *err)
 {
@@ -365,7 +373,8 @@ enum plt_status policy_open_file(const struct location *l, int *fd,
     } else {
         AUTO_FD int folder = open(l->folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (folder < 0)
-            return plt_fail_sys(err, PLT_IO, errno, "the origin's folder");
+            return plt_fail_sys(err, errno_status(errno), errno,
+                                "the origin's folder");
         struct open_how how = {
             .flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
             .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
@@ -377,9 +386,7 @@ enum plt_status policy_open_file(const struct location *l, int *fd,
             return plt_fail_sys(err, PLT_NOT_FOUND, sys, "open");
         if (sys == EXDEV || sys == ELOOP || sys == EACCES || sys == EPERM)
             return plt_fail_sys(err, PLT_DENIED, sys, "open");
-        if (sys == EMFILE || sys == ENFILE)
-            return plt_fail_sys(err, PLT_BUSY, sys, "open");
-        return plt_fail_sys(err, PLT_IO, sys, "open");
+        return plt_fail_sys(err, errno_status(sys), sys, "open");
     }
     if (fstat(file, &sb) != 0)
         return plt_fail_sys(err, PLT_IO, errno, "fstat");
