@@ -125,8 +125,10 @@ static struct MHD_Response *problem_response(struct request *r, json_t *doc)
     char *const text = doc ? json_dumps(doc, JSON_INDENT(2)) : NULL;
 
     json_decref(doc);
-    if (!text)
+    if (!text || json_memory_lost() != r->json_lost) { /* it lacks something */
+        free(text);
         return NULL;
+    }
     const size_t len = strlen(text);
     text[len] = '\n'; /* in place of the NUL: the length is told */
     struct MHD_Response *const response =

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "route.h"
+#include "stack/json_memory.h"
 #include "util/clock.h"
 #include "util/lock.h"
 
@@ -77,11 +78,12 @@ static void on_progress(void *cookie, uint64_t done, uint64_t all)
 /* "event: NAME\ndata: JSON\n\n"; new, NULL without memory. */
 static char *final_event(struct request *r, enum plt_status st)
 {
+    const uint64_t lost = json_memory_lost();
     json_t *const doc =
         st == PLT_OK ? json_incref(r->json) : answer_document(r, &r->err);
     char *const data = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
     const size_t cap = data ? strlen(data) + 64 : 0;
-    char *const text = data ? malloc(cap) : NULL;
+    char *const text = data && json_memory_lost() == lost ? malloc(cap) : NULL;
 
     if (text)
         (void)snprintf(text, cap, "event: %s\ndata: %s\n\n",

@@ -11,6 +11,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
+#include "stack/json_memory.h"
 #include "util/check.h"
 #include "util/clock.h"
 
@@ -192,6 +193,7 @@ void request_begin(struct request *r, struct MHD_Connection *connection,
                    const char *method)
 {
     r->has_begun = true;
+    r->json_lost = json_memory_lost();
     r->connection = connection;
     (void)snprintf(r->method, sizeof(r->method), "%s", method);
     r->is_head = strcmp(method, "HEAD") == 0;
