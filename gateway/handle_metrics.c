@@ -295,6 +295,9 @@ enum MHD_Result handle_metrics(struct request *r)
     put_drivers(&p, s, "platter_driver_cache_fills_total",
                 "Blocks that a driver filled.",
                 offsetof(struct driver_metrics, fills));
+    put_drivers(&p, s, "platter_driver_contract_breaks_total",
+                "Answers of a driver that it may not give.",
+                offsetof(struct driver_metrics, broken));
     put_times(&p, s);
     put_images(&p, s);
     const enum MHD_Result result =
