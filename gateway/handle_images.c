@@ -28,7 +28,8 @@ static void register_job(void *cookie)
     struct request *const r = (struct request *)cookie;
     const uint64_t lost = json_memory_lost();
     json_t *const entry =
-        json_loads(r->body ? r->body : "", JSON_REJECT_DUPLICATES, NULL);
+        json_memory_parse(r->body ? r->body : "", r->body ? strlen(r->body) : 0,
+                          JSON_REJECT_DUPLICATES, NULL);
     bool is_new = false;
     enum plt_status st;
 

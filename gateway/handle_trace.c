@@ -58,7 +58,8 @@ static enum plt_status post(struct request *r)
 {
     const uint64_t lost = json_memory_lost();
     json_t *const body =
-        json_loads(r->body ? r->body : "", JSON_REJECT_DUPLICATES, NULL);
+        json_memory_parse(r->body ? r->body : "", r->body ? strlen(r->body) : 0,
+                          JSON_REJECT_DUPLICATES, NULL);
     enum plt_status st;
 
     if (json_memory_lost() != lost)

@@ -193,7 +193,8 @@ enum plt_status catalogue_add(struct catalogue *c, const char *name,
                               const char *labels, struct plt_error *err)
 {
     struct reference r;
-    json_t *const map = labels ? json_loads(labels, 0, NULL) : NULL;
+    json_t *const map =
+        labels ? json_memory_parse(labels, strlen(labels), 0, NULL) : NULL;
     enum plt_status st = check_name(c, name, err);
 
     if (st == PLT_OK)
@@ -351,7 +352,8 @@ enum plt_status catalogue_load(struct catalogue *c, struct plt_error *err)
     if (st != PLT_OK || !text)
         return st;
     const uint64_t lost = json_memory_lost();
-    json_t *const root = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    json_t *const root =
+        json_memory_parse(text, strlen(text), JSON_REJECT_DUPLICATES, NULL);
     json_t *const list = json_object_get(root, "images");
     if (json_memory_lost() != lost)
         st = plt_fail(err, PLT_NOMEM, "images.json");

@@ -198,7 +198,8 @@ enum plt_status trace_parse(struct trace *trace, const char *text, size_t len,
                             uint64_t size, struct plt_error *err)
 {
     const uint64_t lost = json_memory_lost();
-    json_t *const value = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+    json_t *const value =
+        json_memory_parse(text, len, JSON_REJECT_DUPLICATES, NULL);
 
     *trace = (struct trace){.n = 0};
     const enum plt_status st =
