@@ -267,9 +267,12 @@ static ssize_t read_vector(int fd, const struct iovec *v, int n, off64_t off,
         return len;
     struct iovec half = {v[0].iov_base, (size_t)len};
     const bool is_short = (size_t)len < v[0].iov_len;
-    return after_read(kind, v[0].iov_base,
-                      NEXT(preadv64v2)(fd, is_short ? &half : v,
-                                       is_short ? 1 : n, off, flags));
+    const ssize_t got = NEXT(preadv64v2)(fd, is_short ? &half : v,
+                                         is_short ? 1 : n, off, flags);
+    const bool is_more = got > 0 && (size_t)got > half.iov_len;
+    (void)after_read(kind, half.iov_base,
+                     is_more ? (ssize_t)half.iov_len : got);
+    return got;
 }
 
 FAULTS_EXPORT ssize_t preadv64v2(int fd, const struct iovec *v, int n,
