@@ -127,7 +127,6 @@ def state_fails():
         state = tempfile.mkdtemp(dir=tmp)
         promised = set()
         for run in range(2):
-            begun = time.time()
             s = serve("--state", state, "--disk-cache-size", "64M", "--cache-size", "16M",
                       state=state)
             for name in promised:
@@ -145,7 +144,6 @@ def state_fails():
                 if r.status == 201:
                     promised.add(f"{what.replace('_', '-')}-{run}-{i}")
             touched = s.faults.get("did_write", STATE) + s.faults.get("did_read", STATE)
-            print("#  ", what, number, run, seen, touched, round(time.time() - begun, 1), flush=True)
             assert touched, what
             assert s.get("/healthz").status == 200
             s.faults.quiet()

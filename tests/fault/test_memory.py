@@ -8,7 +8,7 @@ from faults import *
 import images
 
 ALL = "--all" in sys.argv
-STEP = 1 if ALL else int(os.environ.get("PLATTER_FAULT_STEP", "23"))
+STEP = 1 if ALL else int(os.environ.get("PLATTER_FAULT_STEP", "31"))
 www = tmp + "/www"
 base = www + "/base"
 os.makedirs(base)
@@ -50,7 +50,8 @@ def of(name, pick):
                                    pick.split("=")[1]] if pick else [])
 
 
-COMMANDS = [[c, *of(n, p)] for n, p in DISKS for c in ("info", "map")]
+COMMANDS = [[c, *of(n, p)] for n, p in DISKS for c in ("info", "map")
+            if not n.startswith("luks")]  # hashed for a tenth of a second each time
 COMMANDS += [["read", *of(n, p), "--offset", "1000000", "--length", "300000"] for n, p in DISKS]
 COMMANDS += [["members", base + "/" + n] for n in ("d.tar", "d.tar.gz", "d.ova")]
 COMMANDS += [["partitions", base + "/" + n] for n in ("d.raw", "zlib.qcow2", "d.tar.gz")]
