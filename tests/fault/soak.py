@@ -90,7 +90,14 @@ class Soak:
         server = self.server
         try:
             r = server.get(path, headers, method, 30, body)
+        except ConnectionRefusedError:  # it is being started anew
+            with self.lock:
+                self.counts["refused"] += 1
+            time.sleep(0.05)
+            return None
         except (http.client.HTTPException, OSError):
+            with self.lock:
+                self.counts["broken"] += 1
             return None
         return r
 
@@ -160,7 +167,8 @@ class Soak:
     def count(self, r):
         with self.lock:
             self.counts["requests"] += 1
-            self.counts[r.status if r else "broken"] += 1
+            if r:
+                self.counts[r.status] += 1
         if r and r.status not in (200, 201, 204, 206, 404, 403, 409, 500, 502, 503, 504):
             self.bad(f"status {r.status}: {r.body[:200]!r}")
         if r and r.status >= 500:
@@ -181,8 +189,6 @@ class Soak:
                     self.register(rng, me)
             except Exception as e:
                 self.bad(f"client {me}: {traceback.format_exc()[-600:]}")
-            if self.server.proc.poll() is not None:
-                time.sleep(0.05)
 
     # ---- Faults ----
 
