@@ -8,16 +8,58 @@
 
 #include "cors.h"
 #include "route.h"
+#include "stack/json_memory.h"
+
+/* What is said when there is no memory to say it with: made on the stack, and
+ * sent when libmicrohttpd has the little that it needs. */
+static struct MHD_Response *without_memory(const struct request *r)
+{
+    char text[256];
+    const int len =
+        snprintf(text, sizeof(text),
+                 "{\n  \"type\": \"/problems/nomem\",\n"
+                 "  \"title\": \"%s\",\n  \"status\": %d,\n"
+                 "  \"request_id\": \"%s\"\n}\n",
+                 plt_status_text(PLT_NOMEM), plt_status_http(PLT_NOMEM), r->id);
+    struct MHD_Response *const response = MHD_create_response_from_buffer(
+        (size_t)len, text, MHD_RESPMEM_MUST_COPY);
+
+    if (!response)
+        return NULL;
+    (void)MHD_add_response_header(response, "Content-Type",
+                                  "application/problem+json");
+    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    (void)MHD_add_response_header(response, "Retry-After", "1");
+    return response;
+}
+
+void answer_header(struct request *r, struct MHD_Response *response,
+                   const char *name, const char *value)
+{
+    if (MHD_add_response_header(response, name, value) != MHD_YES)
+        r->has_lost_header = true;
+}
 
 enum MHD_Result answer_queue(struct request *r, unsigned status,
                              struct MHD_Response *response)
 {
+    const bool is_last = !response; /* nothing smaller can be said */
+
+    if (!response) {
+        response = without_memory(r);
+        status = MHD_HTTP_SERVICE_UNAVAILABLE;
+    }
     if (!response)
         return MHD_NO;
-    (void)MHD_add_response_header(response, "X-Request-Id", r->id);
+    answer_header(r, response, "X-Request-Id", r->id);
     cors_add(r, response);
-    (void)MHD_add_response_header(response, "X-Content-Type-Options",
-                                  "nosniff");
+    answer_header(r, response, "X-Content-Type-Options", "nosniff");
+    if (r->has_lost_header && !is_last) {
+        /* A 206 without its range, a disk without its ETag: another answer. */
+        r->has_lost_header = false;
+        MHD_destroy_response(response);
+        return answer_queue(r, status, NULL);
+    }
     r->status = status;
     const enum MHD_Result result =
         MHD_queue_response(r->connection, status, response);
@@ -35,8 +77,8 @@ enum MHD_Result answer_text(struct request *r, unsigned status,
     struct MHD_Response *const response = MHD_create_response_from_buffer(
         strlen(text), u.memory, MHD_RESPMEM_MUST_COPY);
     if (response) {
-        (void)MHD_add_response_header(response, "Content-Type", type);
-        (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+        answer_header(r, response, "Content-Type", type);
+        answer_header(r, response, "Cache-Control", "no-store");
     }
     return answer_queue(r, status, response);
 }
@@ -46,22 +88,26 @@ enum MHD_Result answer_json(struct request *r, unsigned status, json_t *value,
 {
     char *const text = json_dumps(value, JSON_INDENT(2));
     json_decref(value);
+    if (text && json_memory_lost() != r->json_lost) { /* it lacks something */
+        free(text);
+        return answer_queue(r, status, NULL);
+    }
     if (!text)
-        return MHD_NO;
+        return answer_queue(r, status, NULL);
     const size_t len = strlen(text);
     text[len] = '\n'; /* in place of the NUL: the length is told */
     struct MHD_Response *const response =
         MHD_create_response_from_buffer(len + 1, text, MHD_RESPMEM_MUST_FREE);
     if (!response) {
         free(text);
-        return MHD_NO;
+        return answer_queue(r, status, NULL);
     }
-    (void)MHD_add_response_header(response, "Content-Type", type);
-    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    answer_header(r, response, "Content-Type", type);
+    answer_header(r, response, "Cache-Control", "no-store");
     if (r->link)
-        (void)MHD_add_response_header(response, "Link", r->link);
+        answer_header(r, response, "Link", r->link);
     if (r->location[0])
-        (void)MHD_add_response_header(response, "Location", r->location);
+        answer_header(r, response, "Location", r->location);
     return answer_queue(r, status, response);
 }
 
@@ -74,13 +120,15 @@ static json_t *problem(const struct request *r, const char *type,
 
 /* The response of a problem document, which is consumed; NULL without memory.
  */
-static struct MHD_Response *problem_response(json_t *doc)
+static struct MHD_Response *problem_response(struct request *r, json_t *doc)
 {
     char *const text = doc ? json_dumps(doc, JSON_INDENT(2)) : NULL;
 
     json_decref(doc);
-    if (!text)
+    if (!text || json_memory_lost() != r->json_lost) { /* it lacks something */
+        free(text);
         return NULL;
+    }
     const size_t len = strlen(text);
     text[len] = '\n'; /* in place of the NUL: the length is told */
     struct MHD_Response *const response =
@@ -89,9 +137,8 @@ static struct MHD_Response *problem_response(json_t *doc)
         free(text);
         return NULL;
     }
-    (void)MHD_add_response_header(response, "Content-Type",
-                                  "application/problem+json");
-    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    answer_header(r, response, "Content-Type", "application/problem+json");
+    answer_header(r, response, "Cache-Control", "no-store");
     return response;
 }
 
@@ -102,22 +149,21 @@ enum MHD_Result answer_problem(struct request *r, unsigned status,
 
     if (doc)
         (void)json_object_set_new(doc, "detail", json_string(detail));
-    struct MHD_Response *const response = problem_response(doc);
+    struct MHD_Response *const response = problem_response(r, doc);
     if (!response)
-        return MHD_NO;
+        return answer_queue(r, status, NULL);
     if (r->challenge)
-        (void)MHD_add_response_header(response, "WWW-Authenticate",
-                                      r->challenge);
+        answer_header(r, response, "WWW-Authenticate", r->challenge);
     if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
-        (void)MHD_add_response_header(response, "Allow", r->route->methods);
+        answer_header(r, response, "Allow", r->route->methods);
     if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
-        (void)MHD_add_response_header(response, "Retry-After", "1");
+        answer_header(r, response, "Retry-After", "1");
     if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE) {
         char value[48];
         (void)snprintf(value, sizeof(value), "bytes */%llu",
                        (unsigned long long)r->size);
-        (void)MHD_add_response_header(response, "Content-Range", value);
-        (void)MHD_add_response_header(response, "Accept-Ranges", "bytes");
+        answer_header(r, response, "Content-Range", value);
+        answer_header(r, response, "Accept-Ranges", "bytes");
     }
     return answer_queue(r, status, response);
 }
@@ -198,11 +244,11 @@ enum MHD_Result answer_error(struct request *r, const struct plt_error *err)
 {
     const unsigned status = (unsigned)plt_status_http(err->status);
     struct MHD_Response *const response =
-        problem_response(answer_document(r, err));
+        problem_response(r, answer_document(r, err));
 
     if (!response)
-        return MHD_NO;
+        return answer_queue(r, status, NULL);
     if (plt_status_retry(err->status))
-        (void)MHD_add_response_header(response, "Retry-After", "1");
+        answer_header(r, response, "Retry-After", "1");
     return answer_queue(r, status, response);
 }

@@ -19,6 +19,7 @@
 #include "stack/policy.h"
 #include "stack/reference.h"
 #include "util/auto.h"
+#include "stack/json_memory.h"
 
 enum {
     MAX_FILE = 16 << 20,  /* 4096 images with labels of 4 KiB */
@@ -686,7 +687,7 @@ void config_take_file(struct config_parse *p, const char *file)
         return;
     }
     p->files[at.file - 1].text = text;
-    json_t *const root = json_loadb(text, len, 0, &error);
+    json_t *const root = json_memory_parse(text, len, 0, &error);
     if (root) {
         take_root(p, &at, root);
     } else {

@@ -17,37 +17,35 @@ static const char *allowed(const struct request *r)
     return NULL;
 }
 
-void cors_add(const struct request *r, struct MHD_Response *response)
+void cors_add(struct request *r, struct MHD_Response *response)
 {
     const char *const origin = allowed(r);
 
     /* Caches must not hand one page's answer to another. */
     if (r->server->config->n_cors &&
         strcmp(r->server->config->cors[0], "*") != 0)
-        (void)MHD_add_response_header(response, "Vary", "Origin");
+        answer_header(r, response, "Vary", "Origin");
     if (!origin)
         return;
-    (void)MHD_add_response_header(response, "Access-Control-Allow-Origin",
-                                  origin);
-    (void)MHD_add_response_header(
-        response, "Access-Control-Expose-Headers",
+    answer_header(r, response, "Access-Control-Allow-Origin", origin);
+    answer_header(
+        r, response, "Access-Control-Expose-Headers",
         "Accept-Ranges, Content-Digest, Content-Length, Content-Range, ETag, "
         "Last-Modified, Link, Location, Repr-Digest, Retry-After, "
         "WWW-Authenticate, X-Request-Id");
 }
 
-void cors_add_preflight(const struct request *r, const char *methods,
+void cors_add_preflight(struct request *r, const char *methods,
                         struct MHD_Response *response)
 {
     if (!allowed(r))
         return;
-    (void)MHD_add_response_header(response, "Access-Control-Allow-Methods",
-                                  methods);
-    (void)MHD_add_response_header(
-        response, "Access-Control-Allow-Headers",
+    answer_header(r, response, "Access-Control-Allow-Methods", methods);
+    answer_header(
+        r, response, "Access-Control-Allow-Headers",
         "Authorization, Content-Type, If-Match, If-Modified-Since, "
         "If-None-Match, If-Range, "
         "If-Unmodified-Since, Range, Traceparent, Want-Content-Digest, "
         "Want-Repr-Digest, X-Request-Id");
-    (void)MHD_add_response_header(response, "Access-Control-Max-Age", "600");
+    answer_header(r, response, "Access-Control-Max-Age", "600");
 }

@@ -10,9 +10,9 @@
 
 /* Add what a page of the request's origin may see; nothing without an Origin
  * field, or when it is not configured. */
-void cors_add(const struct request *request, struct MHD_Response *response);
+void cors_add(struct request *request, struct MHD_Response *response);
 /* The same for an OPTIONS that asks beforehand: methods and fields. */
-void cors_add_preflight(const struct request *request, const char *methods,
+void cors_add_preflight(struct request *request, const char *methods,
                         struct MHD_Response *response);
 
 #endif

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "route.h"
+#include "stack/json_memory.h"
 #include "util/clock.h"
 #include "util/lock.h"
 
@@ -77,11 +78,12 @@ static void on_progress(void *cookie, uint64_t done, uint64_t all)
 /* "event: NAME\ndata: JSON\n\n"; new, NULL without memory. */
 static char *final_event(struct request *r, enum plt_status st)
 {
+    const uint64_t lost = json_memory_lost();
     json_t *const doc =
         st == PLT_OK ? json_incref(r->json) : answer_document(r, &r->err);
     char *const data = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
     const size_t cap = data ? strlen(data) + 64 : 0;
-    char *const text = data ? malloc(cap) : NULL;
+    char *const text = data && json_memory_lost() == lost ? malloc(cap) : NULL;
 
     if (text)
         (void)snprintf(text, cap, "event: %s\ndata: %s\n\n",
@@ -155,7 +157,7 @@ enum MHD_Result answer_events(struct request *r, events_job *job)
     struct plt_error busy = {.at = PLT_AT_NONE};
 
     if (!e)
-        return MHD_NO;
+        return answer_queue(r, MHD_HTTP_OK, NULL);
     lock_init(&e->lock);
     e->request = r;
     e->job = job;
@@ -166,7 +168,7 @@ enum MHD_Result answer_events(struct request *r, events_job *job)
     if (!response) {
         events_unref(e);
         events_unref(e);
-        return MHD_NO;
+        return answer_queue(r, MHD_HTTP_OK, NULL);
     }
     if (!workers_submit(r->server->workers, run, e)) {
         events_unref(e);
@@ -175,8 +177,7 @@ enum MHD_Result answer_events(struct request *r, events_job *job)
         busy.status = plt_fail(&busy, PLT_BUSY, "no worker is free");
         return answer_error(r, &busy);
     }
-    (void)MHD_add_response_header(response, "Content-Type",
-                                  "text/event-stream");
-    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    answer_header(r, response, "Content-Type", "text/event-stream");
+    answer_header(r, response, "Cache-Control", "no-store");
     return answer_queue(r, MHD_HTTP_OK, response);
 }

@@ -197,8 +197,8 @@ static void disk_job(void *cookie)
 
 /* RFC 9530, for who asks: Content-Digest where the content is in one piece,
  * Repr-Digest where somebody has had the checksum made. */
-static void add_digests(const struct request *r, const uint8_t *content,
-                        size_t len, struct MHD_Response *response)
+static void add_digests(struct request *r, const uint8_t *content, size_t len,
+                        struct MHD_Response *response)
 {
     enum digest_algorithm a = digest_wanted(r->want_content_digest);
     char field[DIGEST_FIELD] = "", hex[IMAGE_CHECKSUM_TEXT];
@@ -206,44 +206,43 @@ static void add_digests(const struct request *r, const uint8_t *content,
     if (content && a != DIGEST_NONE)
         digest_field(a, content, len, field);
     if (field[0])
-        (void)MHD_add_response_header(response, "Content-Digest", field);
+        answer_header(r, response, "Content-Digest", field);
     a = digest_wanted(r->want_repr_digest);
     if (a == DIGEST_NONE ||
         !image_known_checksum(r->image, digest_name(a), 0, hex))
         return;
     digest_field_of_hex(a, hex, field);
     if (field[0])
-        (void)MHD_add_response_header(response, "Repr-Digest", field);
+        answer_header(r, response, "Repr-Digest", field);
 }
 
-static void add_headers(const struct request *r, struct MHD_Response *response)
+static void add_headers(struct request *r, struct MHD_Response *response)
 {
     char value[96];
 
-    (void)MHD_add_response_header(response, "ETag", image_etag(r->image));
-    (void)MHD_add_response_header(response, "Accept-Ranges", "bytes");
+    answer_header(r, response, "ETag", image_etag(r->image));
+    answer_header(r, response, "Accept-Ranges", "bytes");
     /* May be stored, must be asked about: what it decodes to is pinned by the
      * ETag, not by time. */
-    (void)MHD_add_response_header(response, "Cache-Control", "no-cache");
+    answer_header(r, response, "Cache-Control", "no-cache");
     precondition_format_date(last_modified(r), value);
     if (value[0])
-        (void)MHD_add_response_header(response, "Last-Modified", value);
+        answer_header(r, response, "Last-Modified", value);
     if (r->status == MHD_HTTP_NOT_MODIFIED)
         return;
     if (r->multi) {
         (void)snprintf(value, sizeof(value),
                        "multipart/byteranges; boundary=%s", r->boundary);
-        (void)MHD_add_response_header(response, "Content-Type", value);
+        answer_header(r, response, "Content-Type", value);
         return;
     }
-    (void)MHD_add_response_header(response, "Content-Type",
-                                  "application/octet-stream");
+    answer_header(r, response, "Content-Type", "application/octet-stream");
     if (r->status == MHD_HTTP_PARTIAL_CONTENT) {
         (void)snprintf(value, sizeof(value), "bytes %llu-%llu/%llu",
                        (unsigned long long)r->first,
                        (unsigned long long)r->last,
                        (unsigned long long)r->size);
-        (void)MHD_add_response_header(response, "Content-Range", value);
+        answer_header(r, response, "Content-Range", value);
     }
 }
 
@@ -291,7 +290,7 @@ static enum MHD_Result answer_disk(struct request *r)
             MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
     }
     if (!response)
-        return MHD_NO;
+        return answer_queue(r, r->status, NULL);
     if (r->want_content_digest || r->want_repr_digest)
         add_digests(r, content, (size_t)len, response);
     add_headers(r, response);

@@ -7,6 +7,7 @@
 
 #include "audit.h"
 #include "route.h"
+#include "stack/json_memory.h"
 
 static const char *name_of(const struct request *r)
 {
@@ -16,13 +17,19 @@ static const char *name_of(const struct request *r)
 static void register_job(void *cookie)
 {
     struct request *const r = (struct request *)cookie;
+    const uint64_t lost = json_memory_lost();
     json_t *const entry =
-        json_loads(r->body ? r->body : "", JSON_REJECT_DUPLICATES, NULL);
+        json_memory_parse(r->body ? r->body : "", r->body ? strlen(r->body) : 0,
+                          JSON_REJECT_DUPLICATES, NULL);
     bool is_new = false;
-    enum plt_status st =
-        entry ? images_register(r->server->images, entry, &is_new, &r->err)
-              : plt_fail(&r->err, PLT_INVALID, "the body is not JSON");
+    enum plt_status st;
 
+    /* jansson cuts a text that it has no memory for, and goes on. */
+    if (json_memory_lost() != lost)
+        st = plt_fail(&r->err, PLT_NOMEM, "the body");
+    else
+        st = entry ? images_register(r->server->images, entry, &is_new, &r->err)
+                   : plt_fail(&r->err, PLT_INVALID, "the body is not JSON");
     if (st == PLT_OK) {
         r->err.status = PLT_OK;
         r->status = is_new ? MHD_HTTP_CREATED : MHD_HTTP_OK;
@@ -44,8 +51,10 @@ static void delete_job(void *cookie)
 }
 
 /* The row of a registered image in the list; new, or NULL. */
-static json_t *row_of(struct images *images, const char *asked)
+static json_t *row_of(struct images *images, const char *asked,
+                      bool *has_memory)
 {
+    const uint64_t lost = json_memory_lost();
     json_t *const list = images_json(images);
     json_t *row, *found = NULL;
     size_t i;
@@ -58,6 +67,7 @@ static json_t *row_of(struct images *images, const char *asked)
             strcmp(name, asked) == 0)
             found = json_incref(row);
     }
+    *has_memory = list && json_memory_lost() == lost;
     json_decref(list);
     return found;
 }
@@ -67,7 +77,8 @@ static enum MHD_Result answer_registered(struct request *r)
 {
     json_t *const asked = r->json;
     const char *const name = json_string_value(json_object_get(asked, "name"));
-    json_t *row = row_of(r->server->images, name);
+    bool has_memory;
+    json_t *row = row_of(r->server->images, name, &has_memory);
 
     r->json = NULL;
     (void)snprintf(r->location, sizeof(r->location), "/v1/images/%.63s", name);
@@ -113,11 +124,14 @@ enum MHD_Result handle_images(struct request *r)
 /* GET of one: its row of the list. */
 static enum MHD_Result get_image(struct request *r)
 {
-    json_t *const row = row_of(r->server->images, name_of(r));
+    bool has_memory;
+    json_t *const row = row_of(r->server->images, name_of(r), &has_memory);
 
     if (row)
         return answer_json(r, MHD_HTTP_OK, row, "application/json");
-    r->err.status = plt_fail(&r->err, PLT_NOT_FOUND, "no image of that name");
+    r->err.status =
+        has_memory ? plt_fail(&r->err, PLT_NOT_FOUND, "no image of that name")
+                   : plt_fail(&r->err, PLT_NOMEM, "a list");
     return answer_error(r, &r->err);
 }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "route.h"
+#include "stack/json_memory.h"
 #include "util/clock.h"
 
 extern const unsigned char embedded_openapi[]; /* openapi.json, built in */
@@ -21,15 +22,14 @@ static enum plt_status take_number(const struct request *r, const char *name,
                                    uint64_t otherwise, uint64_t *out,
                                    struct plt_error *err)
 {
-    bool is_bad;
-    char *const text = reference_query(r->query, name, &is_bad);
+    enum plt_status st;
+    char *const text = reference_query(r->query, name, &st);
 
     *out = otherwise;
-    if (is_bad || (text && !plt_parse_bytes(text, out)))
-        is_bad = true;
+    if (text && !plt_parse_bytes(text, out))
+        st = PLT_INVALID;
     free(text);
-    return is_bad ? plt_fail(err, PLT_INVALID, "%s is not a number", name)
-                  : PLT_OK;
+    return st == PLT_OK ? st : plt_fail(err, st, "%s is not a number", name);
 }
 
 /* One of several words; *at: which.  Not given: 0. */
@@ -37,11 +37,11 @@ static enum plt_status take_word(const struct request *r, const char *name,
                                  const char *const *words, unsigned *at,
                                  struct plt_error *err)
 {
-    bool is_bad;
-    char *const text = reference_query(r->query, name, &is_bad);
-    enum plt_status st =
-        is_bad ? plt_fail(err, PLT_INVALID, "malformed %s", name) : PLT_OK;
+    enum plt_status st;
+    char *const text = reference_query(r->query, name, &st);
 
+    if (st != PLT_OK)
+        st = plt_fail(err, st, "malformed %s", name);
     *at = 0;
     while (text && words[*at] && strcmp(words[*at], text) != 0)
         (*at)++;
@@ -84,14 +84,14 @@ static enum plt_status extents_json(struct request *r, struct plt_io *io)
     enum { OURS, QEMU, IMAGEIO };
     static const char *const formats[] = {"platter", "qemu-map", "imageio",
                                           NULL};
-    bool is_bad = false;
-    char *const context = reference_query(r->query, "context", &is_bad);
+    enum plt_status st;
+    char *const context = reference_query(r->query, "context", &st);
     uint64_t start = 0, length = 0;
     unsigned format;
-    enum plt_status st =
-        is_bad ? plt_fail(&r->err, PLT_INVALID, "malformed context") : PLT_OK;
 
-    if (st == PLT_OK)
+    if (st != PLT_OK)
+        st = plt_fail(&r->err, st, "malformed context");
+    else
         st = take_word(r, "format", formats, &format, &r->err);
     if (st == PLT_OK)
         st = take_number(r, "start", 0, &start, &r->err);
@@ -238,6 +238,8 @@ static enum plt_status cut_page(struct request *r)
         (void)json_array_append(page, json_array_get(r->json, i));
     json_decref(r->json);
     r->json = page;
+    if (!page)
+        return plt_fail(&r->err, PLT_NOMEM, "a page");
     if (end == n)
         return PLT_OK;
     r->link = next_page(r, limit, end);
@@ -247,6 +249,7 @@ static enum plt_status cut_page(struct request *r)
 static void json_job(void *cookie)
 {
     struct request *const r = (struct request *)cookie;
+    const uint64_t lost = json_memory_lost();
     struct request_io io;
     enum plt_status st;
 
@@ -270,6 +273,8 @@ static void json_job(void *cookie)
     if (st == PLT_OK && r->route->also && json_is_array(r->json) &&
         (r->route->kind == KIND_MEMBERS || r->route->kind == KIND_SNAPSHOTS))
         st = cut_page(r);
+    if (st == PLT_OK && json_memory_lost() != lost)
+        st = plt_fail(&r->err, PLT_NOMEM, "a description");
     if (st == PLT_OK)
         r->err.status = PLT_OK;
     request_resume(r);
@@ -281,13 +286,12 @@ static enum MHD_Result answer_bytes(struct request *r)
         r->piece_len, r->piece, MHD_RESPMEM_MUST_FREE);
 
     if (!response)
-        return MHD_NO;
+        return answer_queue(r, MHD_HTTP_OK, NULL);
     r->piece = NULL;
-    (void)MHD_add_response_header(response, "Content-Type",
-                                  r->is_foreign
-                                      ? "application/octet-stream"
-                                      : "application/vnd.platter.index");
-    (void)MHD_add_response_header(response, "Cache-Control", "no-store");
+    answer_header(r, response, "Content-Type",
+                  r->is_foreign ? "application/octet-stream"
+                                : "application/vnd.platter.index");
+    answer_header(r, response, "Cache-Control", "no-store");
     return answer_queue(r, MHD_HTTP_OK, response);
 }
 

@@ -289,7 +289,7 @@ enum MHD_Result handle_metrics(struct request *r)
     struct page p = {.text = malloc(16384), .cap = 16384};
 
     if (!p.text)
-        return MHD_NO;
+        return answer_queue(r, MHD_HTTP_OK, NULL);
     put_plain(&p, s);
     put_disk_cache(&p, s);
     put_refused(&p, s);
@@ -306,6 +306,9 @@ enum MHD_Result handle_metrics(struct request *r)
     put_drivers(&p, s, "platter_driver_cache_fills_total",
                 "Blocks that a driver filled.",
                 offsetof(struct driver_metrics, fills));
+    put_drivers(&p, s, "platter_driver_contract_breaks_total",
+                "Answers of a driver that it may not give.",
+                offsetof(struct driver_metrics, broken));
     put_times(&p, s);
     put_images(&p, s);
     const enum MHD_Result result =

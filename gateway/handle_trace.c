@@ -7,6 +7,7 @@
 
 #include "audit.h"
 #include "route.h"
+#include "stack/json_memory.h"
 
 enum { SECONDS = 300 }; /* of a recording, unless it is said */
 
@@ -48,11 +49,15 @@ static enum plt_status post_prefetch(struct request *r, json_t *body)
 
 static enum plt_status post(struct request *r)
 {
+    const uint64_t lost = json_memory_lost();
     json_t *const body =
-        json_loads(r->body ? r->body : "", JSON_REJECT_DUPLICATES, NULL);
+        json_memory_parse(r->body ? r->body : "", r->body ? strlen(r->body) : 0,
+                          JSON_REJECT_DUPLICATES, NULL);
     enum plt_status st;
 
-    if (!json_is_object(body))
+    if (json_memory_lost() != lost)
+        st = plt_fail(&r->err, PLT_NOMEM, "the body");
+    else if (!json_is_object(body))
         st = plt_fail(&r->err, PLT_INVALID, "the body is no JSON object");
     else
         st = r->route->kind == KIND_TRACE ? post_trace(r, body)

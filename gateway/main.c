@@ -15,6 +15,7 @@
 #include "config.h"
 #include "sandbox.h"
 #include "server.h"
+#include "stack/json_memory.h"
 
 static void write_pid(const char *path)
 {
@@ -49,11 +50,14 @@ static void *die_at_second(void *arg)
 static void reload(struct server *server, int argc, char **argv)
 {
     struct config *const next = calloc(1, sizeof(*next));
+    const uint64_t lost = json_memory_lost();
 
-    if (!next)
+    if (!next) {
+        log_event("reload_failed");
         return;
+    }
     if (config_parse(next, argc, argv, true) == 0 &&
-        server_reload(server, next)) {
+        json_memory_lost() == lost && server_reload(server, next)) {
         log_set_level(next->log_level);
         audit_reload(&server->audit, true);
         log_event("reloaded");
@@ -65,17 +69,38 @@ static void reload(struct server *server, int argc, char **argv)
     log_event("reload_failed");
 }
 
+/* Before any thread starts, so that all inherit it, and before anything else:
+ * one that comes while the configuration is read waits. */
+static void hold_signals(sigset_t *set)
+{
+    (void)sigemptyset(set);
+    (void)sigaddset(set, SIGTERM);
+    (void)sigaddset(set, SIGINT);
+    (void)sigaddset(set, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on files is a full disk */
+    /* They mean nothing here, and a rotator of logs or a supervisor may send
+     * them to any daemon. */
+    (void)signal(SIGUSR1, SIG_IGN);
+    (void)signal(SIGUSR2, SIG_IGN);
+}
+
 int main(int argc, char **argv)
 {
-    struct config *const config = calloc(1, sizeof(*config));
     static sigset_t set;
+    hold_signals(&set);
+    struct config *const config = calloc(1, sizeof(*config));
     pthread_t impatient;
     int sig = 0;
 
     if (!config)
         return 1;
+    json_memory_watch();
     const int parsed = config_parse(config, argc, argv, false);
-    if (parsed) {
+    if (!parsed && json_memory_lost())
+        (void)fprintf(stderr, "platterd: out of memory\n");
+    if (parsed || json_memory_lost()) {
         config_release(config);
         free(config);
         return parsed == 1 ? 0 : 2;
@@ -87,14 +112,6 @@ int main(int argc, char **argv)
      * the cache on heaps that never shrink: a gateway that has looked into 300
      * gzip images held 560 MB for 256 MiB of budget, and 300 MB with this. */
     (void)mallopt(M_MMAP_THRESHOLD, 256 * 1024);
-    (void)signal(SIGPIPE, SIG_IGN);
-    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on files is a full disk */
-    (void)sigemptyset(&set);
-    (void)sigaddset(&set, SIGTERM);
-    (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGHUP);
-    /* Before any thread starts, so that all inherit it. */
-    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
     struct plt_error err;
     if (sandbox_enter(config, &err) != PLT_OK) {
         (void)fprintf(stderr, "platterd: sandbox: %s\n", err.text);

@@ -13,6 +13,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
+#include "stack/json_memory.h"
 #include "util/check.h"
 #include "util/clock.h"
 
@@ -42,6 +43,8 @@ struct request *request_new(struct server *server, const char *raw_uri)
     const size_t len = strcspn(path, "?");
     r->path = strndup(path, len);
     r->query = path[len] ? strdup(path + len + 1) : NULL;
+    /* Without its selectors it would be another image. */
+    r->has_no_memory = !r->path || (path[len] && !r->query);
     /* Before anything is logged of it. */
     signature_take(r->path, r->query, &r->signature);
     (void)atomic_fetch_add(&server->n_active, 1);
@@ -197,6 +200,7 @@ void request_begin(struct request *r, struct MHD_Connection *connection,
                    const char *method)
 {
     r->has_begun = true;
+    r->json_lost = json_memory_lost();
     r->connection = connection;
     (void)snprintf(r->method, sizeof(r->method), "%s", method);
     r->is_head = strcmp(method, "HEAD") == 0;
@@ -223,6 +227,8 @@ void request_begin(struct request *r, struct MHD_Connection *connection,
         memcpy(r->client, peer->text, sizeof(r->client));
         r->client_number = peer->number;
         r->is_loopback = peer->is_loopback;
+    } else {
+        r->has_no_memory = true;
     }
 }
 

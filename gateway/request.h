@@ -68,8 +68,11 @@ struct request {
     char client[PEER_TEXT];
     uint64_t client_number; /* of its address, without the port */
     uint64_t start_ns;
-    bool has_begun;     /* the handler has seen it */
-    bool has_no_memory; /* for a header field */
+    bool has_begun;       /* the handler has seen it */
+    bool has_no_memory;   /* for a part of it */
+    bool has_lost_header; /* answer_header() */
+    /* json_memory_lost() when this thread began with it */
+    uint64_t json_lost;
     bool has_dispatched;
     uint64_t body_len; /* of what the client sent */
     char *body;        /* of a POST; new */
@@ -165,7 +168,11 @@ bool request_is_json(const struct request *request);
 enum MHD_Result handle_metrics(struct request *request);
 
 /* answer.c */
-/* Queue a response that is then destroyed; headers common to all are added. */
+/* Add a header field.  Without memory for it the request is answered 503. */
+void answer_header(struct request *request, struct MHD_Response *response,
+                   const char *name, const char *value);
+/* Queue a response that is then destroyed; headers common to all are added.
+ * NULL, for want of memory: 503 instead. */
 enum MHD_Result answer_queue(struct request *request, unsigned status,
                              struct MHD_Response *response);
 /* A problem document (RFC 9457) for err; choices may be NULL. */

@@ -6,6 +6,7 @@
 
 #include "admit.h"
 #include "cors.h"
+#include "stack/json_memory.h"
 
 static const char is_changed[] = "GET, HEAD, OPTIONS, POST, DELETE";
 static const char read_only[] = "GET, HEAD, OPTIONS";
@@ -95,7 +96,7 @@ static enum MHD_Result answer_options(struct request *r, const char *methods)
     struct MHD_Response *const response =
         MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
     if (response) {
-        (void)MHD_add_response_header(response, "Allow", methods);
+        answer_header(r, response, "Allow", methods);
         cors_add_preflight(r, methods, response);
     }
     return answer_queue(r, MHD_HTTP_NO_CONTENT, response);
@@ -151,7 +152,12 @@ enum MHD_Result route_dispatch(struct request *r, bool is_first)
 {
     const struct route *const route = r->route;
 
-    if (r->path && strcmp(r->path, "*") == 0 &&
+    r->json_lost = json_memory_lost();
+    if (r->has_no_memory) {
+        r->err.status = plt_fail(&r->err, PLT_NOMEM, "a part of the request");
+        return answer_error(r, &r->err);
+    }
+    if (strcmp(r->path, "*") == 0 &&
         strcmp(r->method, "OPTIONS") == 0) /* RFC 9110 9.3.7: the server */
         return answer_options(r, "GET, HEAD, OPTIONS, POST, DELETE");
     if (!is_known(r->method))
@@ -171,9 +177,7 @@ enum MHD_Result route_dispatch(struct request *r, bool is_first)
         return answer_problem(r, MHD_HTTP_SERVICE_UNAVAILABLE, "shutting down",
                               "ask another server");
     enum plt_status st = PLT_OK;
-    if (r->has_no_memory)
-        st = plt_fail(&r->err, PLT_NOMEM, "a header field");
-    else if (route->also)
+    if (route->also)
         st = reference_check_query(r->query, route->also,
                                    route->kind == KIND_PLAIN, &r->err);
     if (st == PLT_OK && route->kind != KIND_PLAIN)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "admit.h"
+#include "descriptors.h"
 #include "listen.h"
 #include "route.h"
 #include "sandbox.h"
@@ -56,8 +57,10 @@ static enum MHD_Result take_body(struct request *r, const char *data,
         return MHD_YES;
     if (!r->body)
         r->body = calloc(1, most + 1);
-    if (!r->body)
-        return MHD_NO;
+    if (!r->body) {
+        r->has_no_memory = true; /* said when it has been received */
+        return MHD_YES;
+    }
     memcpy(r->body + (r->body_len - len), data, len);
     return MHD_YES;
 }
@@ -81,6 +84,21 @@ static enum MHD_Result answer_too_large(struct request *r)
                           detail);
 }
 
+/* No memory for a request at all. */
+static enum MHD_Result answer_nobody(struct MHD_Connection *connection)
+{
+    struct MHD_Response *const response =
+        MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+
+    if (!response)
+        return MHD_NO;
+    (void)MHD_add_response_header(response, "Retry-After", "1");
+    const enum MHD_Result result =
+        MHD_queue_response(connection, MHD_HTTP_SERVICE_UNAVAILABLE, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
 static enum MHD_Result on_request(void *cookie,
                                   struct MHD_Connection *connection,
                                   const char *url, const char *method,
@@ -93,7 +111,7 @@ static enum MHD_Result on_request(void *cookie,
     (void)url;
     (void)version;
     if (!r)
-        return MHD_NO;
+        return answer_nobody(connection);
     if (!r->has_begun) {
         /* The first call is for the headers alone; answering it would close
          * the connection behind the answer. */
@@ -224,10 +242,10 @@ static struct MHD_Daemon *start_daemon(struct server *s, int fd, bool is_tls)
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
         MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, NULL,
         MHD_OPTION_THREAD_POOL_SIZE, threads, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)s->config->max_connections, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_ARRAY, is_tls ? tls : no_items, MHD_OPTION_END);
+        s->connections_each, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY,
+        is_tls ? tls : no_items, MHD_OPTION_END);
 }
 
 /* The names of a configuration into a set of images. */
@@ -330,6 +348,9 @@ struct server *server_new(struct config *config)
         s->workers = workers_new(config->workers, config->workers * 4);
         is_good = s->workers != NULL;
     }
+    const unsigned n = (unsigned)config->n_listen;
+    s->connections_each =
+        n ? descriptors_for_connections(config->max_connections * n) / n : 0;
     if (is_good && tls_load(config, false, &err) != PLT_OK) {
         (void)fprintf(stderr, "platterd: %s\n", err.text);
         is_good = false;
@@ -411,8 +432,10 @@ bool server_reload(struct server *s, struct config *config)
         images_free(next);
         return false;
     }
-    images_replace_names(s->images, next);
+    const bool is_taken = images_replace_names(s->images, next);
     images_free(next);
+    if (!is_taken)
+        return false;
     log_fixed(s->config, config);
     /* Requests that run may still look at the old one: it is kept. */
     config->older = s->old;

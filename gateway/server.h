@@ -26,6 +26,7 @@ struct server {
     struct workers *workers;
     struct MHD_Daemon *daemons[CONFIG_MAX_LISTEN];
     size_t n_daemons;
+    unsigned connections_each; /* of a listener, at most */
     uint64_t id_seed;
     atomic_bool is_draining;   /* no new work: readyz says so */
     atomic_bool is_cancelled;  /* running work gives up */

@@ -63,15 +63,17 @@ static int read_known(const struct command_run *run)
 
     if (code)
         return code;
+    if (!buf)
+        code = cli_complain("out of memory");
     const uint64_t size = image_size(image);
-    if (size != PLT_SIZE_UNKNOWN && (off > size || left > size - off))
+    if (!code && size != PLT_SIZE_UNKNOWN && (off > size || left > size - off))
         code = cli_complain("%s: the range ends past the disk of %" PRIu64
                             " bytes",
                             run->args[0], size);
     while (left && !code) {
         const struct plt_seg seg = {
             off, left < CLI_PIECE ? (size_t)left : CLI_PIECE, buf};
-        if (!buf || image_read(image, &io, &seg, 1, &err) != PLT_OK)
+        if (image_read(image, &io, &seg, 1, &err) != PLT_OK)
             code = cli_failed(run->args[0], &err);
         else if (!write_all(1, buf, seg.len))
             code = errno == EPIPE

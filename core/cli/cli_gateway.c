@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "util/auto.h"
+#include "stack/json_memory.h"
 
 enum { MAX_ANSWER = 1 << 30 };
 
@@ -124,7 +125,8 @@ static void take_line(struct wire *w, char *line)
     if (strncmp(line, "event: ", 7) == 0)
         (void)snprintf(w->name, sizeof(w->name), "%s", line + 7);
     if (strncmp(line, "data: ", 6) == 0 && strcmp(w->name, "progress") == 0) {
-        json_t *const doc = json_loads(line + 6, 0, NULL);
+        json_t *const doc =
+            json_memory_parse(line + 6, strlen(line + 6), 0, NULL);
         progress_show(w->progress, (uint64_t)cli_number(doc, "bytes_done"),
                       (uint64_t)cli_number(doc, "bytes_total"));
         json_decref(doc);
@@ -161,7 +163,8 @@ static int on_progress(void *cookie, curl_off_t a, curl_off_t b, curl_off_t c,
 /* A problem document, in the words that a local command would use. */
 static int tell_problem(const char *spec, long status, const char *answer)
 {
-    json_t *const doc = json_loads(answer ? answer : "", 0, NULL);
+    json_t *const doc = json_memory_parse(answer ? answer : "",
+                                          answer ? strlen(answer) : 0, 0, NULL);
     json_t *const detail = json_object_get(doc, "detail");
     json_t *row;
     size_t i;
@@ -317,7 +320,8 @@ int gateway_checksum(const struct options *o, const char *spec,
     if (!code && data && strcmp(w.name, "error") == 0)
         code = tell_problem(spec, 200, data);
     *out = code ? NULL
-                : json_loads(data ? data : "", JSON_DISABLE_EOF_CHECK, NULL);
+                : json_memory_parse(data ? data : "", data ? strlen(data) : 0,
+                                    JSON_DISABLE_EOF_CHECK, NULL);
     if (!code && !cli_text(*out, "checksum")[0])
         code = cli_complain("%s: the gateway's answer is not complete", spec);
     free(w.text.p);
@@ -330,8 +334,9 @@ int gateway_post(const struct options *o, const char *kind, const char *spec,
     struct wire w = {.body = body};
     int code = ask(o, kind, spec, NULL, &w);
 
-    *out =
-        code ? NULL : json_loadb(w.text.p ? w.text.p : "", w.text.n, 0, NULL);
+    *out = code
+               ? NULL
+               : json_memory_parse(w.text.p ? w.text.p : "", w.text.n, 0, NULL);
     if (!code && !*out)
         code = cli_complain("%s: the gateway's answer is no JSON", spec);
     free(w.text.p);
@@ -347,7 +352,7 @@ int gateway_json(const struct options *o, const char *kind, const char *spec,
 
     if (code)
         return code;
-    *out = data ? json_loadb(data, len, 0, NULL) : NULL;
+    *out = data ? json_memory_parse(data, len, 0, NULL) : NULL;
     free(data);
     return *out ? 0 : cli_complain("%s: the gateway's answer is no JSON", spec);
 }

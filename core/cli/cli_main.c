@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "stack/json_memory.h"
 #include "util/log.h"
 
 static const char usage_text[] =
@@ -501,5 +502,8 @@ int main(int argc, char **argv)
         o.selectors.layers = none;
         o.format = NULL;
     }
-    return run_command(command, &o, &argv[optind]);
+    json_memory_watch();
+    const int code = run_command(command, &o, &argv[optind]);
+    /* What was printed may lack what jansson had no memory for. */
+    return code || !json_memory_lost() ? code : cli_complain("out of memory");
 }

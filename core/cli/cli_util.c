@@ -90,8 +90,9 @@ int cli_failed(const char *what, const struct plt_error *err)
         return EXIT_STOPPED;
     }
     begin_complaint();
-    (void)fprintf(stderr, "%s: %s%s%s", what, err->layer,
-                  err->layer[0] ? ": " : "", err->text);
+    (void)fprintf(stderr, "%s: %s%s%s%s", what, err->layer,
+                  err->layer[0] ? ": " : "",
+                  err->status == PLT_NOMEM ? "out of memory: " : "", err->text);
     if (err->at != PLT_AT_NONE)
         (void)fprintf(stderr, " (at byte %" PRIu64 ")", err->at);
     (void)fputc('\n', stderr);

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "stack/json_memory.h"
 #include "util/auto.h"
 #include "util/lock.h"
 #include "util/log.h"
@@ -192,7 +193,8 @@ enum plt_status catalogue_add(struct catalogue *c, const char *name,
                               const char *labels, struct plt_error *err)
 {
     struct reference r;
-    json_t *const map = labels ? json_loads(labels, 0, NULL) : NULL;
+    json_t *const map =
+        labels ? json_memory_parse(labels, strlen(labels), 0, NULL) : NULL;
     enum plt_status st = check_name(c, name, err);
 
     if (st == PLT_OK)
@@ -252,6 +254,7 @@ static bool write_all(int fd, const char *text, size_t len)
 /* All that was registered, on disk before it is true. */
 static enum plt_status keep_locked(struct catalogue *c, struct plt_error *err)
 {
+    const uint64_t lost = json_memory_lost();
     json_t *const list = json_array();
     json_t *const root =
         list ? json_pack("{s:i, s:O}", "version", 1, "images", list) : NULL;
@@ -263,7 +266,7 @@ static enum plt_status keep_locked(struct catalogue *c, struct plt_error *err)
     json_decref(list);
     AUTO_FREE char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
-    if (!text)
+    if (!text || json_memory_lost() != lost)
         return plt_fail(err, PLT_NOMEM, "images.json");
     AUTO_FD int fd = openat(c->state_dir, new_name,
                             O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -348,10 +351,14 @@ enum plt_status catalogue_load(struct catalogue *c, struct plt_error *err)
     enum plt_status st = read_file(c, &text, err);
     if (st != PLT_OK || !text)
         return st;
-    json_t *const root = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    const uint64_t lost = json_memory_lost();
+    json_t *const root =
+        json_memory_parse(text, strlen(text), JSON_REJECT_DUPLICATES, NULL);
     json_t *const list = json_object_get(root, "images");
-    if (json_integer_value(json_object_get(root, "version")) != 1 ||
-        !json_is_array(list))
+    if (json_memory_lost() != lost)
+        st = plt_fail(err, PLT_NOMEM, "images.json");
+    else if (json_integer_value(json_object_get(root, "version")) != 1 ||
+             !json_is_array(list))
         st = plt_fail(err, PLT_CORRUPT,
                       "images.json in the state folder is damaged");
     lock_take(&c->lock);
@@ -401,18 +408,21 @@ static enum plt_status register_locked(struct catalogue *c, json_t *asked,
 {
     const char *const name = json_string_value(json_object_get(asked, "name"));
     const struct entry *const known = find_locked(c, name);
+    const uint64_t lost = json_memory_lost();
 
     *is_new = !known;
-    if (known)
-        return is_same(known, asked)
-                   ? PLT_OK
-                   : plt_fail(err, PLT_EXISTS,
-                              "image name %.64s is taken: delete it first",
-                              name);
+    if (known && is_same(known, asked))
+        return PLT_OK;
+    if (known && json_memory_lost() == lost)
+        return plt_fail(err, PLT_EXISTS,
+                        "image name %.64s is taken: delete it first", name);
     json_t *const told = json_deep_copy(asked);
-    if (!told)
+    if (told)
+        stamp(told);
+    if (json_memory_lost() != lost) {
+        json_decref(told);
         return plt_fail(err, PLT_NOMEM, "an image's name");
-    stamp(told);
+    }
     enum plt_status st = append_locked(c, told, r, false, err);
     if (st != PLT_OK) {
         json_decref(told);
@@ -484,16 +494,17 @@ enum plt_status catalogue_remove(struct catalogue *c, const char *name,
 
 /* ---- Asking ---- */
 
-bool catalogue_get(struct catalogue *c, const char *name, struct reference *out)
+enum plt_status catalogue_get(struct catalogue *c, const char *name,
+                              struct reference *out)
 {
-    bool is_good = false;
+    enum plt_status st = PLT_NOT_FOUND;
 
     lock_take(&c->lock);
     const struct entry *const e = find_locked(c, name);
     if (e)
-        is_good = reference_copy(out, &e->reference);
+        st = reference_copy(out, &e->reference) ? PLT_OK : PLT_NOMEM;
     lock_give(&c->lock);
-    return is_good;
+    return st;
 }
 
 bool catalogue_has(struct catalogue *c, const char *name)
@@ -514,37 +525,50 @@ static int by_name(const void *a, const void *b)
 
 json_t *catalogue_json(struct catalogue *c)
 {
-    json_t *const list = json_array();
+    const uint64_t lost = json_memory_lost();
+    json_t *list = json_array();
+    size_t n = 0;
 
     lock_take(&c->lock);
     AUTO_FREE json_t **rows = calloc(c->n + 1, sizeof(json_t *));
     for (size_t i = 0; rows && i < c->n; i++) {
-        rows[i] = json_deep_copy(c->v[i].told);
-        if (rows[i])
-            set_text(rows[i], "registered",
-                     c->v[i].is_configured ? "configuration" : "request");
+        json_t *const row = json_deep_copy(c->v[i].told);
+        set_text(row, "registered",
+                 c->v[i].is_configured ? "configuration" : "request");
+        if (row)
+            rows[n++] = row;
     }
-    const size_t n = rows ? c->n : 0;
     lock_give(&c->lock);
-    if (n)
+    const bool is_whole = rows && json_memory_lost() == lost;
+    if (is_whole && n) /* each has its name then */
         qsort(rows, n, sizeof(json_t *), by_name);
     for (size_t i = 0; i < n; i++)
         (void)json_array_append_new(list, rows[i]);
+    if (!is_whole) {
+        json_decref(list);
+        list = NULL;
+    }
     return list;
 }
 
-void catalogue_replace(struct catalogue *c, struct catalogue *other)
+bool catalogue_replace(struct catalogue *c, struct catalogue *other)
 {
     lock_take(&c->lock);
+    const size_t most = c->n + other->n;
+    struct entry *const grown = realloc(other->v, (most + 1) * sizeof(*grown));
+    if (grown)
+        other->v = grown;
+    if (!grown || most > CATALOGUE_MAX) {
+        lock_give(&c->lock);
+        return false;
+    }
     /* What stays goes over to the new list, then the lists change places. */
     for (size_t i = 0; i < c->n; i++) {
         struct entry *const e = &c->v[i];
-        struct plt_error ignored;
         if (e->is_configured || find_locked(other, name_of(e)) ||
-            policy_has_origin(c->policy, name_of(e)) ||
-            append_locked(other, e->told, &e->reference, false, &ignored) !=
-                PLT_OK)
+            policy_has_origin(other->policy, name_of(e)))
             continue;
+        other->v[other->n++] = *e;
         *e = c->v[--c->n];
         i--;
     }
@@ -555,4 +579,5 @@ void catalogue_replace(struct catalogue *c, struct catalogue *other)
     other->v = v;
     other->n = n;
     lock_give(&c->lock);
+    return true;
 }

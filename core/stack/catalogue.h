@@ -47,9 +47,10 @@ PLT_MUST_USE enum plt_status catalogue_remove(struct catalogue *catalogue,
                                               const char *name,
                                               struct plt_error *err);
 
-/* A copy of what name stands for (reference_release); false: not known. */
-bool catalogue_get(struct catalogue *catalogue, const char *name,
-                   struct reference *out);
+/* A copy of what name stands for (reference_release); PLT_NOT_FOUND: not known;
+ * or PLT_NOMEM. */
+enum plt_status catalogue_get(struct catalogue *catalogue, const char *name,
+                              struct reference *out);
 bool catalogue_has(struct catalogue *catalogue, const char *name);
 
 /* [{"name","source",selectors...,"labels","registered":
@@ -57,8 +58,9 @@ bool catalogue_has(struct catalogue *catalogue, const char *name);
 json_t *catalogue_json(struct catalogue *catalogue);
 
 /* Take the configured names of `other` in place of one's own; what was
- * registered stays, but for names that are now configured.  other keeps the
- * old ones, to be freed. */
-void catalogue_replace(struct catalogue *catalogue, struct catalogue *other);
+ * registered stays, but for names that are now configured, or origins of
+ * other's policy.  other keeps the old ones, to be freed; nobody else uses it.
+ * False: no memory, or more than CATALOGUE_MAX; all is as it was. */
+bool catalogue_replace(struct catalogue *catalogue, struct catalogue *other);
 
 #endif

@@ -62,8 +62,10 @@ static enum plt_status build(struct images *images,
 static bool merge(struct images *images, const struct reference *asked,
                   struct reference *out)
 {
-    if (!catalogue_get(images->catalogue, asked->target, out))
-        return reference_copy(out, asked);
+    const enum plt_status st =
+        catalogue_get(images->catalogue, asked->target, out);
+    if (st != PLT_OK)
+        return st == PLT_NOT_FOUND && reference_copy(out, asked);
     const struct {
         const char *own;
         char **slot;

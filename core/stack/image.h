@@ -89,8 +89,9 @@ PLT_MUST_USE enum plt_status images_unregister(struct images *images,
                                                struct plt_error *err);
 /* A new configuration: origins, secrets and named images of `other` (made for
  * this, without a state folder) in place of the present ones; what is open and
- * means another place now is opened anew by the next asker. */
-void images_replace_names(struct images *images, struct images *other);
+ * means another place now is opened anew by the next asker.  False: no memory
+ * for it, and all is as it was. */
+bool images_replace_names(struct images *images, struct images *other);
 
 /* A key for encrypted images, out of a file (secrets.h). */
 PLT_MUST_USE enum plt_status images_add_secret(struct images *images,

@@ -3,6 +3,7 @@
  * the plain digest is made of it in order, that of blocks on the threads that
  * read, and a block of zeros costs nothing but its place in the order. */
 #include <openssl/evp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,9 +146,10 @@ struct sum {
     const EVP_MD *md;
     EVP_MD_CTX *ctx;
     size_t digest_len;
-    size_t block;        /* 0: plain */
-    uint8_t zeros[64];   /* the digest of a whole block of zeros */
-    const uint8_t *zero; /* PLAIN_PIECE of them */
+    size_t block;              /* 0: plain */
+    uint8_t zeros[64];         /* the digest of a whole block of zeros */
+    const uint8_t *zero;       /* PLAIN_PIECE of them */
+    atomic_bool has_no_memory; /* for the digest of a piece */
     uint64_t done, all;
     image_progress_fn *progress;
     void *cookie;
@@ -155,18 +157,22 @@ struct sum {
 
 static void prepare_block(void *cookie, struct image_piece *p)
 {
-    const struct sum *const s = (const struct sum *)cookie;
+    struct sum *const s = (struct sum *)cookie;
 
-    if (p->data)
-        ASSERT(EVP_Digest(p->data, p->len, p->digest, NULL, s->md, NULL) == 1);
+    if (p->data &&
+        EVP_Digest(p->data, p->len, p->digest, NULL, s->md, NULL) != 1)
+        atomic_store(&s->has_no_memory, true);
 }
 
 /* The digest of len zeros, which may be a short last block. */
-static void digest_zeros(const struct sum *s, size_t len, uint8_t *out)
+static bool digest_zeros(const struct sum *s, size_t len, uint8_t *out)
 {
     EVP_MD_CTX *const ctx = EVP_MD_CTX_new();
 
-    ASSERT(ctx && EVP_DigestInit_ex(ctx, s->md, NULL) == 1);
+    if (!ctx || EVP_DigestInit_ex(ctx, s->md, NULL) != 1) {
+        EVP_MD_CTX_free(ctx);
+        return false;
+    }
     while (len) {
         const size_t n = len < PLAIN_PIECE ? len : PLAIN_PIECE;
         ASSERT(EVP_DigestUpdate(ctx, s->zero, n) == 1);
@@ -174,6 +180,7 @@ static void digest_zeros(const struct sum *s, size_t len, uint8_t *out)
     }
     ASSERT(EVP_DigestFinal_ex(ctx, out, NULL) == 1);
     EVP_MD_CTX_free(ctx);
+    return true;
 }
 
 static enum plt_status take_piece(void *cookie, const struct image_piece *p,
@@ -184,14 +191,16 @@ static enum plt_status take_piece(void *cookie, const struct image_piece *p,
     size_t len = p->len;
     uint8_t digest[64];
 
-    (void)err;
+    if (atomic_load(&s->has_no_memory))
+        return plt_fail(err, PLT_NOMEM, "a digest");
     if (s->block) {
         data = p->digest;
         len = s->digest_len;
         if (!p->data && p->len == s->block) {
             data = s->zeros;
         } else if (!p->data) {
-            digest_zeros(s, p->len, digest);
+            if (!digest_zeros(s, p->len, digest))
+                return plt_fail(err, PLT_NOMEM, "a digest");
             data = digest;
         }
     }
@@ -216,9 +225,9 @@ static enum plt_status compute(struct image *image, struct plt_io *io,
     uint8_t digest[64];
 
     s->digest_len = (size_t)EVP_MD_get_size(s->md);
-    if (s->block)
-        digest_zeros(s, s->block, s->zeros);
-    ASSERT(EVP_DigestInit_ex(s->ctx, s->md, NULL) == 1);
+    if ((s->block && !digest_zeros(s, s->block, s->zeros)) ||
+        EVP_DigestInit_ex(s->ctx, s->md, NULL) != 1)
+        return plt_fail(err, PLT_NOMEM, "a digest");
     const enum plt_status st = image_pump(image, io, &pump, err);
     if (st != PLT_OK)
         return st;

@@ -130,7 +130,8 @@ static json_t *sorted(json_t *list)
 
     if (!rows || !out) {
         json_decref(out);
-        return list;
+        json_decref(list);
+        return NULL;
     }
     for (size_t i = 0; i < n; i++)
         rows[i] = json_array_get(list, i);

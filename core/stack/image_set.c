@@ -5,10 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/rand.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "cache/disk_cache.h"
@@ -154,8 +154,9 @@ enum plt_status images_new(const struct images_config *config,
     images->env.no_sidecars = config->no_sidecars;
     lock_init(&images->lock);
     cond_init(&images->changed);
-    ASSERT(RAND_bytes((unsigned char *)&images->seed, sizeof(images->seed)) ==
-           1);
+    /* So few bytes come whole, and never fail (getrandom(2)). */
+    ASSERT(getrandom(&images->seed, sizeof(images->seed), 0) ==
+           sizeof(images->seed));
     images->env.state_dir = open_state_dir(config->state_dir, err, &st);
     images->policy = policy_new(config->is_local);
     images->cache = cache_new(config->cache_bytes);
@@ -326,7 +327,8 @@ static bool has_moved(struct images *images, const struct image *image)
     bool is_same = false;
     const struct location *const was =
         image->state == OPEN ? stack_place(image->stack) : NULL;
-    const bool is_alias = catalogue_get(images->catalogue, image->name, &r);
+    const bool is_alias =
+        catalogue_get(images->catalogue, image->name, &r) == PLT_OK;
 
     if (was && policy_locate(images->policy, is_alias ? r.target : image->name,
                              &now, &ignored) == PLT_OK) {
@@ -345,36 +347,42 @@ static char *registered(struct images *images, const struct image *image)
 {
     struct reference r;
 
-    if (!catalogue_get(images->catalogue, image->name, &r))
+    if (catalogue_get(images->catalogue, image->name, &r) != PLT_OK)
         return NULL;
     char *const key = reference_key(&r);
     reference_release(&r);
     return key;
 }
 
-void images_replace_names(struct images *images, struct images *other)
+bool images_replace_names(struct images *images, struct images *other)
 {
     lock_take(&images->lock);
     const size_t n = images->n;
     char **const was = calloc(n + 1, sizeof(*was));
     for (size_t i = 0; i < n && was; i++)
         was[i] = registered(images, images->table[i]);
-    policy_replace(images->policy, other->policy);
-    secrets_replace(images->secrets, other->secrets);
-    catalogue_replace(images->catalogue, other->catalogue);
+    /* The only one that can fail comes first. */
+    const bool is_taken =
+        was && catalogue_replace(images->catalogue, other->catalogue);
+    if (is_taken) {
+        policy_replace(images->policy, other->policy);
+        secrets_replace(images->secrets, other->secrets);
+    }
     /* From the end: what is taken out is replaced by the last one. */
     for (size_t i = n; i-- > 0;) {
         struct image *const image = images->table[i];
         char *const now = registered(images, image);
         const bool is_same =
             was && (was[i] ? now && strcmp(was[i], now) == 0 : !now);
-        if (image->state != FAILED && (!is_same || has_moved(images, image)))
+        if (is_taken && image->state != FAILED &&
+            (!is_same || has_moved(images, image)))
             image_set_unlist_locked(images, image);
         free(now);
         free(was ? was[i] : NULL);
     }
     lock_give(&images->lock);
     free(was);
+    return is_taken;
 }
 
 enum plt_status images_add_secret(struct images *images, const char *name,

@@ -23,7 +23,8 @@ struct driver_metrics {
     bool is_source;
     _Atomic uint64_t reads, bytes;
     _Atomic uint64_t ns; /* in reads, without those of the layers below */
-    _Atomic uint64_t hits, fills;              /* of its blocks in the cache */
+    _Atomic uint64_t hits, fills; /* of its blocks in the cache */
+    _Atomic uint64_t broken;      /* answers that it may not give */
     _Atomic uint64_t buckets[METRICS_BUCKETS]; /* reads by time: of sources */
 };
 

@@ -25,6 +25,24 @@ static void name_layer(const struct node *node, struct plt_error *err)
                        node->driver->name);
 }
 
+/* What the driver answered, it may not: counted, in the log by name, and this
+ * request's failure alone. */
+static enum plt_status broke(struct node *node, struct plt_error *err,
+                             const char *what)
+{
+    struct log_line l;
+
+    (void)atomic_fetch_add_explicit(&node->metrics->broken, 1,
+                                    memory_order_relaxed);
+    log_begin(&l, LOG_ERROR, "plugin_broke_contract");
+    log_text(&l, "layer", node->driver->name);
+    log_text(&l, "text", what);
+    log_end(&l);
+    const enum plt_status st = plt_fail(err, PLT_BUG, "%s", what);
+    name_layer(node, err);
+    return st;
+}
+
 /* Every answer of a driver passes here. */
 static enum plt_status heard(struct node *node, struct plt_io *io,
                              enum plt_status st, struct plt_error *err)
@@ -32,16 +50,15 @@ static enum plt_status heard(struct node *node, struct plt_io *io,
     if (st == PLT_OK)
         return st;
     if ((unsigned)st >= (unsigned)PLT_STATUS_COUNT)
-        st = plt_fail(err, PLT_BUG, "driver answered status %u", (unsigned)st);
+        return broke(node, err, "a status that there is not");
     if (st == PLT_AGAIN) {
         if (io && (io->flags & PLT_IO_NOWAIT))
             return st;
-        st = plt_fail(err, PLT_BUG, "driver will not wait");
+        return broke(node, err, "would not wait, and was asked to");
     }
-    if (err->status != st) {
-        err->status = st; /* the two are set by one call: it did not */
-        err->text[sizeof(err->text) - 1] = '\0';
-    }
+    err->status = st; /* the two are set by one call: it may not have */
+    err->text[sizeof(err->text) - 1] = '\0';
+    err->layer[sizeof(err->layer) - 1] = '\0';
     name_layer(node, err);
     if (st == PLT_CHANGED) {
         if (!node->is_apart)
@@ -157,17 +174,8 @@ static enum plt_status gather(struct node *node, struct plt_io *io,
         if (list.next == before)
             list.is_broken = true;
     }
-    if (list.is_broken && !list.has_stopped) {
-        struct log_line l;
-        log_begin(&l, LOG_ERROR, "plugin_broke_contract");
-        log_text(&l, "layer", node->driver->name);
-        log_text(&l, "text", "extents out of order");
-        log_end(&l);
-        const enum plt_status st =
-            plt_fail_at(err, PLT_BUG, list.next, "extents out of order");
-        name_layer(node, err);
-        return st;
-    }
+    if (list.is_broken && !list.has_stopped)
+        return broke(node, err, "extents out of order");
     extent_list_flush(&list);
     return PLT_OK;
 }
@@ -196,12 +204,8 @@ enum plt_status node_resolve_size(struct node *node, struct plt_io *io,
     *size = node_size(node);
     if (*size != PLT_SIZE_UNKNOWN)
         return PLT_OK;
-    if (!node->driver->resolve_size) {
-        const enum plt_status st =
-            plt_fail(err, PLT_BUG, "driver has no size and no way to find it");
-        name_layer(node, err);
-        return st;
-    }
+    if (!node->driver->resolve_size)
+        return broke(node, err, "has no size and no way to find it");
     if (!enter(node, io))
         return PLT_AGAIN;
     enum plt_status st = node->driver->resolve_size(node->image, io, size, err);
@@ -354,7 +358,7 @@ static enum plt_status stream_read(struct plt_stream *stream, struct plt_io *io,
     if (s->inner) {
         st = s->inner->read(s->inner, io, buf, cap, got, err);
         if (st == PLT_OK && *got > cap)
-            st = plt_fail(err, PLT_BUG, "stream read more than asked");
+            return broke(s->node, err, "a stream gave more than was asked");
         return heard(s->node, io, st, err);
     }
     uint64_t size;
@@ -475,6 +479,7 @@ enum plt_status node_open(struct node *node, struct plt_open_args *args,
     atomic_store(&node->known_size, opened.size);
     if (node->driver->identity)
         node->driver->identity(node->image, &node->identity);
+    node->identity.validator[sizeof(node->identity.validator) - 1] = '\0';
     return PLT_OK;
 }
 

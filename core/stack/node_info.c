@@ -21,6 +21,8 @@ struct writer {
 
 json_t *node_json_text(const char *text)
 {
+    if (!text) /* a driver's mistake */
+        text = "";
     json_t *const plain = json_string(text);
     if (plain)
         return plain;

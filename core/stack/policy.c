@@ -387,6 +387,14 @@ static int open_beneath(int folder, const char *path)
     return (int)syscall(SYS_openat2, folder, path, &how, sizeof(how));
 }
 
+/* What may pass by itself is no failure of the disk. */
+static enum plt_status errno_status(int sys)
+{
+    return sys == EMFILE || sys == ENFILE ? PLT_BUSY
+           : sys == ENOMEM                ? PLT_NOMEM
+                                          : PLT_IO;
+}
+
 enum plt_status policy_open_file(const struct location *l, int *fd,
                                  struct plt_error *err)
 {
@@ -401,7 +409,8 @@ enum plt_status policy_open_file(const struct location *l, int *fd,
     } else {
         AUTO_FD int folder = open(l->folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (folder < 0)
-            return plt_fail_sys(err, PLT_IO, errno, "the origin's folder");
+            return plt_fail_sys(err, errno_status(errno), errno,
+                                "the origin's folder");
         file = open_beneath(folder, l->path);
     }
     if (file < 0) {
@@ -411,9 +420,7 @@ enum plt_status policy_open_file(const struct location *l, int *fd,
         if (sys == EXDEV || sys == ELOOP || sys == EACCES || sys == EPERM ||
             sys == ENOTSUP)
             return plt_fail_sys(err, PLT_DENIED, sys, "open");
-        if (sys == EMFILE || sys == ENFILE)
-            return plt_fail_sys(err, PLT_BUSY, sys, "open");
-        return plt_fail_sys(err, PLT_IO, sys, "open");
+        return plt_fail_sys(err, errno_status(sys), sys, "open");
     }
     if (fstat(file, &sb) != 0)
         return plt_fail_sys(err, PLT_IO, errno, "fstat");

@@ -305,24 +305,25 @@ char *reference_key(const struct reference *r)
     return key;
 }
 
-char *reference_query(const char *raw_query, const char *name, bool *is_bad)
+char *reference_query(const char *raw_query, const char *name,
+                      enum plt_status *st)
 {
     const size_t name_len = strlen(name);
 
-    *is_bad = false;
+    *st = PLT_OK;
     for (const char *q = raw_query; q && *q;) {
         const size_t len = strcspn(q, "&");
         if (len > name_len && q[name_len] == '=' &&
             memcmp(q, name, name_len) == 0) {
             struct plt_error err;
             char *const value = calloc(1, REFERENCE_MAX + 1);
-            if (!value || decode(value, REFERENCE_MAX + 1, q + name_len + 1,
-                                 len - name_len - 1, false, &err) != PLT_OK) {
-                free(value);
-                *is_bad = true;
-                return NULL;
-            }
-            return value;
+            *st = value ? decode(value, REFERENCE_MAX + 1, q + name_len + 1,
+                                 len - name_len - 1, false, &err)
+                        : PLT_NOMEM;
+            if (*st == PLT_OK)
+                return value;
+            free(value);
+            return NULL;
         }
         q += len + (q[len] == '&');
     }

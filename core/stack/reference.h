@@ -56,8 +56,9 @@ bool reference_copy(struct reference *out, const struct reference *reference);
  * new; NULL without memory. */
 char *reference_key(const struct reference *reference);
 
-/* The value of one query parameter, decoded; new.  NULL: not there, or
- * malformed (then *is_bad). */
-char *reference_query(const char *raw_query, const char *name, bool *is_bad);
+/* The value of one query parameter, decoded; new.  NULL and *st is PLT_OK: not
+ * there; PLT_INVALID: malformed; or PLT_NOMEM. */
+char *reference_query(const char *raw_query, const char *name,
+                      enum plt_status *st);
 
 #endif

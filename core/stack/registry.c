@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,9 @@ struct entry {
 struct registry {
     struct entry entries[REGISTRY_MAX];
     size_t n;
+    /* A plugin is missing for want of memory: without qcow2's, a qcow2 image
+     * would be read as raw bytes. */
+    bool has_no_memory;
 };
 
 static bool name_ok(const char *name)
@@ -109,8 +113,10 @@ static void load_file(struct registry *r, const char *path)
         refuse(path, "too many plugins");
         return;
     }
+    errno = 0;
     void *const handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!handle) {
+        r->has_no_memory = r->has_no_memory || errno == ENOMEM;
         const char *const text = dlerror();
         refuse(path, text ? text : "dlopen failed");
         return;
@@ -147,6 +153,7 @@ static void load_file(struct registry *r, const char *path)
     }
     e->file = strdup(path);
     r->n += e->file != NULL;
+    r->has_no_memory = r->has_no_memory || !e->file;
 }
 
 static int by_name(const void *a, const void *b)
@@ -162,6 +169,8 @@ static void load_folder(struct registry *r, const char *folder)
     DIR *const dir = opendir(folder);
     const char *const doubt = dir ? distrust(folder) : NULL;
 
+    if (!dir && errno == ENOMEM)
+        r->has_no_memory = true;
     if (doubt) {
         refuse(folder, doubt);
         (void)closedir(dir);
@@ -174,8 +183,10 @@ static void load_folder(struct registry *r, const char *folder)
             continue;
         const size_t size = strlen(folder) + len + 2;
         char *const path = malloc(size);
-        if (!path)
+        if (!path) {
+            r->has_no_memory = true;
             break;
+        }
         (void)snprintf(path, size, "%s/%s", folder, e->d_name);
         names[n++] = path;
     }
@@ -219,12 +230,17 @@ enum plt_status registry_load(struct registry **out, const char *path,
         char *const folder = strndup(path, n);
         if (folder && n)
             load_folder(r, folder);
+        r->has_no_memory = r->has_no_memory || !folder;
         free(folder);
         path += n + (path[n] == ':');
     }
     const size_t n_builtin = registry_builtin(folders);
     for (size_t i = 0; i < n_builtin; i++)
         load_folder(r, folders[i]);
+    if (r->has_no_memory) {
+        registry_free(r);
+        return plt_fail(err, PLT_NOMEM, "a plugin");
+    }
     if (!r->n) {
         registry_free(r);
         return plt_fail(err, PLT_NOT_FOUND, "no plugin could be loaded");
@@ -291,8 +307,8 @@ json_t *registry_json(const struct registry *registry)
             (void)json_array_append_new(
                 options, json_pack("{s:s, s:s}", "name", o->name, "help",
                                    o->help ? o->help : ""));
-        if (row)
-            (void)json_object_set_new(row, "options", options);
+        /* Into no row: it is freed. */
+        (void)json_object_set_new(row, "options", options);
         (void)json_array_append_new(list, row);
     }
     return list;

@@ -2,6 +2,7 @@
 /* Parsing stack specs.  One pass, left to right; the first word that is no
  * driver's name begins the source. */
 #include "stack/spec.h"
+#include "stack/json_memory.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -198,7 +199,8 @@ static enum plt_status parse_json(struct spec *out,
                                   const char *text, struct plt_error *err)
 {
     json_error_t why;
-    json_t *const root = json_loads(text, JSON_REJECT_DUPLICATES, &why);
+    json_t *const root =
+        json_memory_parse(text, strlen(text), JSON_REJECT_DUPLICATES, &why);
     enum plt_status st = PLT_OK;
     const char *key;
     json_t *value;

@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -136,7 +136,7 @@ static enum plt_status name_node(struct node *node,
         if (!node->is_pinned) {
             /* Nothing tells two versions apart: this opening is its own. */
             uint8_t nonce[16];
-            ASSERT(RAND_bytes(nonce, sizeof(nonce)) == 1);
+            ASSERT(getrandom(nonce, sizeof(nonce), 0) == sizeof(nonce));
             ASSERT(EVP_DigestUpdate(md, nonce, sizeof(nonce)) == 1);
         }
     }
@@ -496,9 +496,10 @@ static enum plt_status mix_in(struct node *asker, const struct node *named,
 {
     EVP_MD_CTX *const md = EVP_MD_CTX_new();
 
-    if (!md)
+    if (!md || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1) {
+        EVP_MD_CTX_free(md);
         return plt_fail(err, PLT_NOMEM, "a digest");
-    ASSERT(EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1);
+    }
     ASSERT(EVP_DigestUpdate(md, asker->id, 32) == 1);
     ASSERT(EVP_DigestUpdate(md, named->id, 32) == 1);
     ASSERT(EVP_DigestFinal_ex(md, asker->id, NULL) == 1);

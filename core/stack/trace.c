@@ -10,6 +10,7 @@
 #include <platter/bytes.h>
 #include <platter/driver.h>
 
+#include "stack/json_memory.h"
 #include "util/clock.h"
 #include "util/lock.h"
 
@@ -196,12 +197,15 @@ enum plt_status trace_take(struct trace *trace, json_t *value, uint64_t size,
 enum plt_status trace_parse(struct trace *trace, const char *text, size_t len,
                             uint64_t size, struct plt_error *err)
 {
-    json_t *const value = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+    const uint64_t lost = json_memory_lost();
+    json_t *const value =
+        json_memory_parse(text, len, JSON_REJECT_DUPLICATES, NULL);
 
     *trace = (struct trace){.n = 0};
     const enum plt_status st =
-        value ? trace_take(trace, value, size, err)
-              : plt_fail(err, PLT_INVALID, "a trace is not JSON");
+        json_memory_lost() != lost ? plt_fail(err, PLT_NOMEM, "a trace")
+        : value                    ? trace_take(trace, value, size, err)
+                : plt_fail(err, PLT_INVALID, "a trace is not JSON");
     json_decref(value);
     return st;
 }

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "stack/json_memory.h"
 #include "util/auto.h"
 #include "util/lock.h"
 #include "util/log.h"
@@ -218,10 +219,11 @@ static enum plt_status write_trace(struct traces *ts, const char *etag,
 
     if (ts->dir < 0 || !name_of(etag, name))
         return PLT_OK;
+    const uint64_t lost = json_memory_lost();
     json_t *const value = trace_json(trace, "complete");
     AUTO_FREE char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
     json_decref(value);
-    if (!text)
+    if (!text || json_memory_lost() != lost)
         return plt_fail(err, PLT_NOMEM, "a trace");
     AUTO_FD int fd = openat(ts->dir, new_name,
                             O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

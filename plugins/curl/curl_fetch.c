@@ -46,8 +46,10 @@ static curl_socket_t open_socket(void *cookie, curlsocktype purpose,
                  ? ci->host->allow_address(ci->host, url, bytes,
                                            is_six ? 16 : 4, &answer->denied)
                  : PLT_OK;
-    else
+    else if (url)
         st = plt_fail(&answer->denied, PLT_DENIED, "not an IP address");
+    else
+        st = plt_fail(&answer->denied, PLT_NOMEM, "an address");
     free(url);
     answer->is_denied = st != PLT_OK;
     return st == PLT_OK

@@ -700,7 +700,7 @@ static void await_helper(struct prover *p, const struct plt_io *io)
     pthread_mutex_lock(&p->lock);
     while (p->turn != p->n_taken && !io->cancelled(io)) {
         struct timespec ts = {0};
-        (void)clock_gettime(CLOCK_REALTIME, &ts);
+        (void)clock_gettime(CLOCK_MONOTONIC, &ts);
         ts.tv_sec++;
         (void)pthread_cond_timedwait(&p->moved, &p->lock, &ts);
     }
@@ -713,12 +713,15 @@ void gzip_prove(struct gzip_image *gz, struct plt_io *io)
     struct prover *const p = calloc(1, sizeof(*p));
     struct plt_task *helper = NULL;
     struct plt_error ignored;
+    pthread_condattr_t attr;
 
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     if (p && PLT_HAS(host, each)) {
         p->gz = p->front.gz = gz;
         p->hints = &gz->claims->hints;
         (void)pthread_mutex_init(&p->lock, NULL);
-        (void)pthread_cond_init(&p->moved, NULL);
+        (void)pthread_cond_init(&p->moved, &attr);
         (void)pthread_mutex_init(&p->front.lock, NULL);
         (void)pthread_cond_init(&p->front.moved, NULL);
         find_start(p);
@@ -737,6 +740,7 @@ void gzip_prove(struct gzip_image *gz, struct plt_io *io)
         (void)pthread_mutex_destroy(&p->lock);
     }
     free(p);
+    (void)pthread_condattr_destroy(&attr);
     pthread_mutex_lock(&gz->lock);
     struct gzip_claims *const claims = gz->claims;
     gz->claims = NULL;

@@ -34,7 +34,7 @@ struct decoding {
     uint8_t scratch[GZIP_BLOCK]; /* what goes nowhere */
 };
 
-enum outcome { DECODED, SHORT, BAD };
+enum outcome { DECODED, SHORT, BAD, NO_MEMORY };
 
 /* Source bytes up to where `out` has been decoded, by the points around it. */
 static void bound_input(const struct gzip_image *gz, uint64_t out,
@@ -126,8 +126,9 @@ static enum outcome begin(struct decoding *d, const struct gzip_point *start)
         d->state.block_state = ISAL_BLOCK_FINISH; /* a header comes next */
         return DECODED;
     }
+    /* We packed it, or unpacked it once when it was loaded. */
     if (start->window_len && !gzip_window_unpack(start, d->window))
-        return BAD;
+        return NO_MEMORY;
     if (isal_inflate_set_dict(&d->state, d->window, GZIP_WINDOW) !=
         ISAL_DECOMP_OK)
         return BAD;
@@ -308,7 +309,9 @@ static enum plt_status decode_range(struct gzip_image *gz, struct plt_io *io,
         d->pos = 0;
         o = decode_blocks(gz, d, r, w, &at);
     }
-    if (st == PLT_OK && o != DECODED)
+    if (st == PLT_OK && o == NO_MEMORY)
+        st = plt_fail(err, PLT_NOMEM, "a window");
+    else if (st == PLT_OK && o != DECODED)
         st = mistrust(gz, at, err);
     free(in);
     free(d);

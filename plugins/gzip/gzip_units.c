@@ -20,6 +20,7 @@ struct work {
     uint8_t *own;          /* memory of ours, when the cache has no room */
     uint8_t *in;           /* its bytes, 2 bytes of room behind a chunk's */
     bool is_mine, is_good; /* to be filled; has been */
+    bool has_tried;        /* there was memory to decode it with */
     bool is_pending, is_again;
 };
 
@@ -85,6 +86,7 @@ static void decode_part(void *cookie, size_t part)
     for (size_t i = from; d && i < to; i++) {
         struct work *const w = &b->work[b->mine[i]];
         const struct gzip_unit *const u = &w->unit;
+        w->has_tried = true;
         w->is_good =
             b->gz->dict_version
                 ? decode_chunk(d, w->in, u->in_len, data_of(w), u->out_len)
@@ -211,7 +213,9 @@ static enum plt_status fill(struct batch *b, struct plt_io *io,
         decode_all(b);
     for (size_t i = 0; st == PLT_OK && i < b->n_mine; i++) {
         const struct work *const w = &b->work[b->mine[i]];
-        if (!w->is_good)
+        if (!w->has_tried)
+            st = plt_fail(err, PLT_NOMEM, "a decoder");
+        else if (!w->is_good)
             st = plt_fail_at(err, PLT_CORRUPT, w->unit.in,
                              gz->dict_version
                                  ? "a chunk does not decode to %u bytes"

@@ -269,34 +269,38 @@ static bool merge(const struct qcow2_luks *l, const uint8_t *split,
 }
 
 /* Does this secret open this slot?  key: the master key then. */
-static bool try_slot(const struct qcow2_luks *l, const struct slot *s,
-                     const uint8_t *header, const uint8_t *secret,
-                     size_t secret_len, uint8_t *key)
+static enum plt_status try_slot(const struct qcow2_luks *l,
+                                const struct slot *s, const uint8_t *header,
+                                const uint8_t *secret, size_t secret_len,
+                                uint8_t *key, bool *is_right,
+                                struct plt_error *err)
 {
     const size_t n = (size_t)l->key_len * s->stripes;
     uint8_t derived[QCOW2_MAX_KEY], digest[DIGEST];
     uint8_t *const split = malloc(n);
     struct qcow2_cipher cipher = {.key_len = 0};
 
-    bool is_open = split &&
+    bool is_good = split &&
                    derive(l, secret, secret_len, s->salt, s->iterations,
                           derived, l->key_len) &&
                    qcow2_cipher_init(&cipher, l->mode_kind, l->iv_kind,
                                      hash_of(l->iv_hash), derived, l->key_len);
-    if (is_open) {
+    if (is_good) {
         memcpy(split, header + s->off, n);
-        is_open = qcow2_cipher_decrypt(&cipher, split, n, 0) &&
-                  merge(l, split, s->stripes, key) &&
-                  derive(l, key, l->key_len, l->salt, l->iterations, digest,
-                         DIGEST) &&
-                  CRYPTO_memcmp(digest, l->digest, DIGEST) == 0;
+        is_good =
+            qcow2_cipher_decrypt(&cipher, split, n, 0) &&
+            merge(l, split, s->stripes, key) &&
+            derive(l, key, l->key_len, l->salt, l->iterations, digest, DIGEST);
     }
+    *is_right = is_good && CRYPTO_memcmp(digest, l->digest, DIGEST) == 0;
     qcow2_cipher_release(&cipher);
     OPENSSL_cleanse(derived, sizeof(derived));
     if (split)
         OPENSSL_cleanse(split, n);
     free(split);
-    return is_open;
+    /* Each of these fails for want of memory alone: what they are given has
+     * been checked. */
+    return is_good ? PLT_OK : plt_fail(err, PLT_NOMEM, "a key");
 }
 
 enum plt_status qcow2_luks_open(const struct qcow2_luks *l,
@@ -319,8 +323,9 @@ enum plt_status qcow2_luks_open(const struct qcow2_luks *l,
             if (!l->slots[i].is_active)
                 continue;
             st = plt_io_ask(io, err);
-            is_open = st == PLT_OK && try_slot(l, &l->slots[i], header, secret,
-                                               secret_len, key);
+            if (st == PLT_OK)
+                st = try_slot(l, &l->slots[i], header, secret, secret_len, key,
+                              &is_open, err);
         }
     }
     OPENSSL_cleanse(secret, sizeof(secret));

@@ -9,6 +9,7 @@
 
 #include "cache/cache.h"
 #include "stack/image_loan.h"
+#include "stack/metrics.h"
 #include "util/log.h"
 
 static char log_text_seen[65536];
@@ -227,4 +228,86 @@ Test(abi, a_driver_that_lends_other_bytes_than_asked_lends_nothing)
         (void)unlink(file_path);
     }
     images_free(images); /* asserts that no block is still held */
+}
+
+/* How often the driver of this name was counted. */
+static uint64_t breaks_of(struct images *images, const char *name)
+{
+    const struct driver_metrics *m;
+    for (unsigned i = 0; (m = metrics_at(images_metrics(images), i)); i++) {
+        if (strcmp(atomic_load(&m->name), name) == 0)
+            return atomic_load(&m->broken);
+    }
+    return 0;
+}
+
+Test(abi, a_driver_that_answers_what_it_may_not_is_named_and_counted)
+{
+    struct images *const images = load();
+    uint64_t n = 0;
+
+    for (const char *how = ".sat"; *how; how++) {
+        struct plt_io io = make_io();
+        struct plt_error err = {.status = PLT_OK};
+        char buf[9];
+        struct image *const image = open_over(images, "breaks", *how);
+        log_set_level(LOG_ERROR);
+        const struct plt_seg seg = {1, sizeof(buf), buf};
+        const enum plt_status st = image_read(image, &io, &seg, 1, &err);
+        n += *how == 's' || *how == 'a';
+        cr_expect_eq(st,
+                     *how == '.'   ? PLT_OK
+                     : *how == 't' ? PLT_CORRUPT
+                                   : PLT_BUG,
+                     "%c: %s", *how, plt_status_name(st));
+        cr_expect_eq(breaks_of(images, "breaks"), n, "%c", *how);
+        if (*how != '.') {
+            cr_expect_eq(err.status, st);
+            cr_expect_lt(strnlen(err.text, sizeof(err.text)), sizeof(err.text));
+            cr_expect_lt(strnlen(err.layer, sizeof(err.layer)),
+                         sizeof(err.layer));
+        }
+        /* what it describes is JSON whatever it calls */
+        json_t *const info = image_info(image);
+        cr_expect_not_null(info);
+        char *const text = json_dumps(info, 0);
+        cr_expect_not_null(text);
+        free(text);
+        json_decref(info);
+        json_t *rows = NULL;
+        cr_expect_eq(image_snapshots_json(image, &io, &rows, &err), PLT_OK);
+        json_decref(rows);
+        image_unref(image);
+        (void)unlink(file_path);
+    }
+    images_free(images);
+}
+
+Test(abi, a_stream_of_more_than_was_asked_fails_who_reads_it)
+{
+    struct images *const images = load();
+    const struct reference none = {.target = NULL};
+    struct plt_io io = make_io();
+    struct plt_error err = {.status = PLT_OK};
+    struct image *image = NULL;
+    char command[128], spec[128], buf[9];
+
+    strcpy(file_path, "/tmp/test-abi-XXXXXX");
+    (void)close(mkstemp(file_path));
+    (void)snprintf(command, sizeof(command), "echo 0123456789 | gzip > %s",
+                   file_path);
+    cr_assert_eq(system(command), 0);
+    (void)snprintf(spec, sizeof(spec), "gzip:breaks:%s", file_path);
+    log_set_level(LOG_ERROR);
+    enum plt_status st =
+        images_open_spec(images, spec, &none, 0, &io, &image, NULL, &err);
+    const struct plt_seg seg = {1, sizeof(buf), buf};
+    if (st == PLT_OK)
+        st = image_read(image, &io, &seg, 1, &err);
+    cr_expect_eq(st, PLT_BUG, "%s: %s", plt_status_name(st), err.text);
+    cr_expect_str_eq(err.layer, "breaks");
+    cr_expect_geq(breaks_of(images, "breaks"), 1);
+    image_unref(image);
+    images_free(images);
+    (void)unlink(file_path);
 }

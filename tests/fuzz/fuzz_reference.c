@@ -93,10 +93,10 @@ static void check_again(const struct reference *r)
 static void check_query(const char *query)
 {
     struct plt_error err = {.at = PLT_AT_NONE};
-    bool is_bad = false;
-    char *const value = reference_query(query, "start", &is_bad);
+    enum plt_status st = PLT_OK;
+    char *const value = reference_query(query, "start", &st);
 
-    MUST(!value || !is_bad);
+    MUST(!value || st == PLT_OK);
     check_text(value, false);
     if (reference_check_query(query, others, true, &err) == PLT_OK && query)
         for (const char *p = query; *p;) {

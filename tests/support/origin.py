@@ -23,12 +23,14 @@ The first part of the path says what, the rest names a file of the folder:
   /other-suffix/F  a suffix has another ETag and other bytes
   /short-suffix/F  a suffix ends half-way, the connection closes
   /stall-suffix/F  a suffix stops after 1000 bytes
+  /reset/F         after the first answer, bodies end half-way by a reset
   /drops/F         bodies of more than 600 KiB end after those, the connection closes
-  /401/F /403/F /404/F /410/F /500/F   that status
+  /401/F /403/F /404/F /410/F /429/F /500/F /503/F   that status, the latter
+                   with Retry-After: 1
   /redirect-in/F   to /ok/F;  /redirect-out/F  to another port;  /redirect-loop/F
 Without If-Match being honoured: a server may ignore it, and the reader must see
 for itself.  Prints its port on the first line."""
-import os, sys, threading, time
+import os, socket, struct, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ROOT = sys.argv[1]
@@ -50,7 +52,8 @@ class Handler(BaseHTTPRequestHandler):
         with lock:
             n = counts[self.path] = counts.get(self.path, 0) + 1
         if mode.isdigit():
-            return self.reply(int(mode), b"no\n", {})
+            return self.reply(int(mode), b"no\n",
+                              {"Retry-After": "1"} if mode in ("429", "503") else {})
         if mode == "redirect-in":
             return self.reply(302, b"", {"Location": "/ok/" + name})
         if mode == "redirect-out":
@@ -114,6 +117,10 @@ class Handler(BaseHTTPRequestHandler):
             limit = 600 << 10
         if mode == "stall" and n > 1:
             limit = -1000
+        if mode == "reset" and n > 1:
+            limit = len(body) // 2
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                       struct.pack("ii", 1, 0))
         self.reply(206, body + (b"xx" if mode == "long" else b""), headers,
                    limit=limit)
 
