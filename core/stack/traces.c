@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "stack/json_text.h"
 #include "util/auto.h"
 #include "util/lock.h"
 #include "util/log.h"
@@ -218,7 +219,7 @@ static enum plt_status write_trace(struct traces *ts, const char *etag,
     if (ts->dir < 0 || !name_of(etag, name))
         return PLT_OK;
     json_t *const value = trace_json(trace, "complete");
-    AUTO_FREE char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+    AUTO_JSON_TEXT char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
     json_decref(value);
     if (!text)
         return plt_fail(err, PLT_NOMEM, "a trace");
