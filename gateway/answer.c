@@ -8,6 +8,7 @@
 
 #include "cors.h"
 #include "route.h"
+#include "stack/json_text.h"
 
 enum MHD_Result answer_queue(struct request *r, unsigned status,
                              struct MHD_Response *response)
@@ -18,7 +19,11 @@ enum MHD_Result answer_queue(struct request *r, unsigned status,
     cors_add(r, response);
     (void)MHD_add_response_header(response, "X-Content-Type-Options",
                                   "nosniff");
+    if (r->is_last)
+        (void)MHD_add_response_header(response, "Connection", "close");
     r->status = status;
+    if (r->peer)
+        watch_phase(&r->peer->watched, WATCH_SENDING);
     const enum MHD_Result result =
         MHD_queue_response(r->connection, status, response);
     MHD_destroy_response(response);
@@ -41,21 +46,35 @@ enum MHD_Result answer_text(struct request *r, unsigned status,
     return answer_queue(r, status, response);
 }
 
+/* Of a text out of json_dumps, which is consumed; NULL without memory. */
+static struct MHD_Response *text_response(char *text)
+{
+    if (!text)
+        return NULL;
+    const size_t len = strlen(text);
+    text[len] = '\n'; /* in place of the NUL: the length is told */
+    struct MHD_Response *const response =
+        MHD_create_response_from_buffer_with_free_callback(len + 1, text,
+                                                           json_text_free);
+    if (!response)
+        json_text_free(text);
+    return response;
+}
+
 enum MHD_Result answer_json(struct request *r, unsigned status, json_t *value,
                             const char *type)
 {
     char *const text = json_dumps(value, JSON_INDENT(2));
     json_decref(value);
-    if (!text)
+    return answer_json_text(r, status, text, type);
+}
+
+enum MHD_Result answer_json_text(struct request *r, unsigned status, char *text,
+                                 const char *type)
+{
+    struct MHD_Response *const response = text_response(text);
+    if (!response)
         return MHD_NO;
-    const size_t len = strlen(text);
-    text[len] = '\n'; /* in place of the NUL: the length is told */
-    struct MHD_Response *const response =
-        MHD_create_response_from_buffer(len + 1, text, MHD_RESPMEM_MUST_FREE);
-    if (!response) {
-        free(text);
-        return MHD_NO;
-    }
     (void)MHD_add_response_header(response, "Content-Type", type);
     (void)MHD_add_response_header(response, "Cache-Control", "no-store");
     if (r->link)
@@ -79,16 +98,9 @@ static struct MHD_Response *problem_response(json_t *doc)
     char *const text = doc ? json_dumps(doc, JSON_INDENT(2)) : NULL;
 
     json_decref(doc);
-    if (!text)
+    struct MHD_Response *const response = text_response(text);
+    if (!response)
         return NULL;
-    const size_t len = strlen(text);
-    text[len] = '\n'; /* in place of the NUL: the length is told */
-    struct MHD_Response *const response =
-        MHD_create_response_from_buffer(len + 1, text, MHD_RESPMEM_MUST_FREE);
-    if (!response) {
-        free(text);
-        return NULL;
-    }
     (void)MHD_add_response_header(response, "Content-Type",
                                   "application/problem+json");
     (void)MHD_add_response_header(response, "Cache-Control", "no-store");
@@ -107,7 +119,8 @@ enum MHD_Result answer_problem(struct request *r, unsigned status,
         return MHD_NO;
     if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
         (void)MHD_add_response_header(response, "Allow", r->route->methods);
-    if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
+    if (status == MHD_HTTP_SERVICE_UNAVAILABLE ||
+        status == MHD_HTTP_TOO_MANY_REQUESTS)
         (void)MHD_add_response_header(response, "Retry-After", "1");
     if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE) {
         char value[48];
@@ -191,8 +204,28 @@ json_t *answer_document(const struct request *r, const struct plt_error *err)
     return doc;
 }
 
+/* Which budget an error comes from, where the request does not know. */
+static enum budget budget_of(const struct request *r,
+                             const struct plt_error *err)
+{
+    if (r->over != BUDGET_NONE)
+        return r->over;
+    return err->status == PLT_TIMEOUT ? BUDGET_DEADLINE
+           : err->status == PLT_NOMEM ? BUDGET_CACHE
+                                      : BUDGET_NONE;
+}
+
 enum MHD_Result answer_error(struct request *r, const struct plt_error *err)
 {
+    const enum budget budget = budget_of(r, err);
+
+    if (budget != BUDGET_NONE)
+        budgets_refuse(r->server->budgets, budget, r->client, r->id);
+    if (budget == BUDGET_WAITING_PER_CLIENT)
+        return answer_problem(r, MHD_HTTP_TOO_MANY_REQUESTS,
+                              "too many requests",
+                              "more requests of this address wait than may: "
+                              "ask again when one is answered");
     const unsigned status = (unsigned)plt_status_http(err->status);
     struct MHD_Response *const response =
         problem_response(answer_document(r, err));

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,14 +12,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "admission.h"
 #include "route.h"
 #include "sandbox.h"
 #include "util/auto.h"
 #include "util/clock.h"
 
 enum {
-    BACKLOG = 1024,
-    IDLE_S = 60,                 /* an idle connection is closed after it */
+    BACKLOG = 4096, /* or what the kernel allows */
+    /* What the kernel keeps of an answer that it cannot send yet.  Else it is
+     * some MB for each client that does not read. */
+    UNSENT_BYTES = 256 * 1024,
     CONNECTION_BYTES = 32 * 1024 /* headers of a request fit, or 431 */
 };
 
@@ -51,12 +55,14 @@ static enum MHD_Result take_body(struct request *r, const char *data,
     r->body_len += len;
     if (r->body_len > MAX_DRAIN)
         return MHD_NO;
-    if (!is_kept || r->body_len > most)
+    if (!is_kept || r->body_len > most || r->over != BUDGET_NONE)
         return MHD_YES;
-    if (!r->body)
+    if (!r->body && request_hold(r, most + 1))
         r->body = calloc(1, most + 1);
-    if (!r->body)
-        return MHD_NO;
+    if (!r->body) {
+        r->over = BUDGET_CLIENT_MEMORY;
+        return MHD_YES; /* dropped; answered when it is all there */
+    }
     memcpy(r->body + (r->body_len - len), data, len);
     return MHD_YES;
 }
@@ -70,10 +76,19 @@ static bool is_too_large(struct request *r)
     return text && strtoull(text, NULL, 10) > max_body(r);
 }
 
+/* Where this request ends another server may see elsewhere: nothing behind it
+ * on this connection is read (an answer before the body closes it). */
+static enum MHD_Result answer_mistake(struct request *r, const char *mistake)
+{
+    r->is_last = true;
+    return answer_problem(r, MHD_HTTP_BAD_REQUEST, "bad request", mistake);
+}
+
 static enum MHD_Result answer_too_large(struct request *r)
 {
     char detail[64];
 
+    budgets_refuse(r->server->budgets, BUDGET_BODY, r->client, r->id);
     (void)snprintf(detail, sizeof(detail),
                    "a request's body may have %zu bytes", max_body(r));
     return answer_problem(r, MHD_HTTP_CONTENT_TOO_LARGE, "content too large",
@@ -90,14 +105,18 @@ static enum MHD_Result on_request(void *cookie,
 
     (void)cookie;
     (void)url;
-    (void)version;
     if (!r)
         return MHD_NO;
     if (!r->has_begun) {
         /* The first call is for the headers alone; answering it would close
          * the connection behind the answer. */
         request_begin(r, connection, method);
+        if (r->peer && !r->peer->is_counted)
+            return MHD_NO; /* it has been told */
         r->route = route_find(r->path ? r->path : "");
+        const char *const mistake = admission_mistake(r, version);
+        if (mistake)
+            return answer_mistake(r, mistake);
         return is_too_large(r) ? answer_too_large(r) : MHD_YES;
     }
     if (*upload_len) {
@@ -107,6 +126,12 @@ static enum MHD_Result on_request(void *cookie,
     }
     if (r->body_len > max_body(r))
         return answer_too_large(r);
+    if (r->over == BUDGET_CLIENT_MEMORY && !r->has_dispatched) {
+        r->err.status = plt_fail(&r->err, PLT_NOMEM, "for a request's body");
+        return answer_error(r, &r->err);
+    }
+    if (r->peer)
+        watch_phase(&r->peer->watched, WATCH_WORKING);
     const bool is_first = !r->has_dispatched;
     r->has_dispatched = true;
     return route_dispatch(r, is_first);
@@ -122,6 +147,15 @@ static void on_completed(void *cookie, struct MHD_Connection *connection,
     if (!r)
         return;
     *state = NULL;
+    if (r->is_untimed)
+        (void)MHD_set_connection_option(connection,
+                                        MHD_CONNECTION_OPTION_TIMEOUT,
+                                        r->server->config->client_timeout_s);
+    if (r->peer)
+        watch_phase(&r->peer->watched, WATCH_RECEIVING);
+    if (end == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED)
+        budgets_refuse(r->server->budgets, BUDGET_CLIENT_TIMEOUT, r->client,
+                       r->id);
     atomic_store(&r->is_gone, true);
     (void)atomic_fetch_add(&r->server->bytes_sent, atomic_load(&r->sent));
     access_log(r, end);
@@ -132,12 +166,25 @@ static void on_connection(void *cookie, struct MHD_Connection *connection,
                           void **context,
                           enum MHD_ConnectionNotificationCode code)
 {
+    struct server *const s = (struct server *)cookie;
+    struct peer *peer = *context;
+
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        *context = peer_new((const struct server *)cookie, connection);
-        return;
+        const union MHD_ConnectionInfo *const i = MHD_get_connection_info(
+            connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        *context = peer = peer_new(s, connection);
+        if (!peer)
+            return;
+        peer->watched.fd = i->connect_fd;
+        peer->watched.client = peer->text;
+        (void)admission_connect(s, peer, i->connect_fd);
+        watch_add(s->watch, &peer->watched);
+    } else if (peer) {
+        watch_remove(s->watch, &peer->watched);
+        admission_disconnect(s, peer);
+        free(peer);
+        *context = NULL;
     }
-    free(*context);
-    *context = NULL;
 }
 
 static size_t no_unescape(void *cookie, struct MHD_Connection *connection,
@@ -148,14 +195,27 @@ static size_t no_unescape(void *cookie, struct MHD_Connection *connection,
     return strlen(text);
 }
 
+/* libmicrohttpd answers by itself what it cannot read, and tells only here. */
+static void count_unread(struct server *s, const char *text)
+{
+    const char *const at = strstr(text, "HTTP response code is ");
+    const unsigned long status =
+        at ? strtoul(at + strlen("HTTP response code is "), NULL, 10) : 0;
+
+    if (status == MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE)
+        budgets_refuse(s->budgets, BUDGET_HEADER, NULL, NULL);
+    else if (status == MHD_HTTP_URI_TOO_LONG)
+        budgets_refuse(s->budgets, BUDGET_URL, NULL, NULL);
+}
+
 __attribute__((format(printf, 2, 0))) static void
 on_mhd_log(void *cookie, const char *fmt, va_list ap)
 {
     char text[512];
     struct log_line l;
 
-    (void)cookie;
     (void)vsnprintf(text, sizeof(text), fmt, ap);
+    count_unread((struct server *)cookie, text);
     text[strcspn(text, "\n")] = '\0';
     log_begin(&l, LOG_DEBUG, "http");
     log_text(&l, "text", text);
@@ -174,7 +234,7 @@ static int listen_on(const char *text)
                                  AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV},
                     *found = NULL;
     const bool is_v6 = text[0] == '[';
-    int fd = -1, on = 1;
+    int fd = -1, on = 1, unsent = UNSENT_BYTES;
 
     if (!colon || (is_v6 && colon[-1] != ']')) {
         (void)fprintf(stderr, "platterd: --listen takes ADDR:PORT: %s\n", text);
@@ -191,8 +251,12 @@ static int listen_on(const char *text)
     }
     fd =
         socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0)
+    if (fd >= 0) {
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+        /* Connections have it from here. */
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent,
+                         sizeof(unsent));
+    }
     if (fd < 0 || bind(fd, found->ai_addr, found->ai_addrlen) != 0 ||
         listen(fd, BACKLOG) != 0) {
         (void)fprintf(stderr, "platterd: cannot listen on %s: %s\n", text,
@@ -235,14 +299,14 @@ static struct MHD_Daemon *start_daemon(struct server *s, int fd)
     return MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
             MHD_USE_ERROR_LOG | MHD_USE_TURBO,
-        0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log,
-        NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_uri,
-        s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+        0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, s,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_uri, s,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
         MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, NULL,
         MHD_OPTION_THREAD_POOL_SIZE, threads, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)s->config->max_connections, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        s->config->client_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)CONNECTION_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_END);
 }
@@ -307,10 +371,14 @@ struct server *server_new(struct config *config)
     s->old = config;
     if (RAND_bytes((unsigned char *)&s->id_seed, sizeof(s->id_seed)) != 1)
         s->id_seed = clock_now();
-    is_good = configure(s, config);
+    s->budgets = budgets_new(config->client_memory);
+    if (s->budgets)
+        budgets_count_json(s->budgets);
+    is_good = s->budgets && configure(s, config);
     if (is_good) {
         s->workers = workers_new(config->workers, config->workers * 4);
-        is_good = s->workers != NULL;
+        s->watch = watch_new(s);
+        is_good = s->workers && s->watch;
     }
     for (size_t i = 0; i < config->n_listen && is_good; i++) {
         const int fd = listen_on(config->listen[i]);
@@ -363,6 +431,7 @@ static void log_fixed(const struct config *was, const struct config *now)
         {"workers", was->workers != now->workers},
         {"max_open", was->max_open != now->max_open},
         {"max_connections", was->max_connections != now->max_connections},
+        {"client_timeout", was->client_timeout_s != now->client_timeout_s},
         {"revalidate", was->revalidate_ms != now->revalidate_ms},
         {"sidecars", was->sidecars != now->sidecars}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -407,6 +476,7 @@ bool server_reload(struct server *s, struct config *config)
     config->older = s->old;
     s->old = config;
     s->config = config;
+    budgets_set_memory(s->budgets, config->client_memory);
     (void)atomic_fetch_add(&s->n_reloads, 1);
     return true;
 }
@@ -440,7 +510,9 @@ void server_free(struct server *s)
     for (size_t i = 0; i < s->n_daemons; i++)
         MHD_stop_daemon(s->daemons[i]);
     workers_free(s->workers); /* the event threads could still submit */
+    watch_free(s->watch);     /* its connections are gone */
     images_free(s->images);
+    budgets_free(s->budgets);
     while (s->old) {
         struct config *const older = s->old->older;
         config_release(s->old);
