@@ -183,7 +183,7 @@ void watch_free(struct watch *w)
     free(w);
 }
 
-void watch_add(struct watch *w, struct watched *c)
+unsigned watch_add(struct watch *w, struct watched *c)
 {
     struct tcp_info unused;
 
@@ -195,8 +195,9 @@ void watch_add(struct watch *w, struct watched *c)
     if (c->next)
         c->next->back = &c->next;
     w->connections = c;
-    w->n++;
+    const unsigned n = ++w->n;
     lock_give(&w->lock);
+    return n;
 }
 
 void watch_remove(struct watch *w, struct watched *c)

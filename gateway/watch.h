@@ -53,7 +53,8 @@ struct watched_memory {
 struct watch *watch_new(struct server *server);
 void watch_free(struct watch *watch);
 
-void watch_add(struct watch *watch, struct watched *connection);
+/* How many there are now. */
+unsigned watch_add(struct watch *watch, struct watched *connection);
 void watch_remove(struct watch *watch, struct watched *connection);
 /* Of the connection's event thread: where its request is. */
 void watch_phase(struct watched *connection, enum watch_phase phase);
