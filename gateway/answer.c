@@ -39,6 +39,7 @@ void answer_header(struct request *r, struct MHD_Response *response,
     if (MHD_add_response_header(response, name, value) != MHD_YES)
         r->has_lost_header = true;
 }
+#include "stack/json_text.h"
 
 enum MHD_Result answer_queue(struct request *r, unsigned status,
                              struct MHD_Response *response)
@@ -54,6 +55,8 @@ enum MHD_Result answer_queue(struct request *r, unsigned status,
     answer_header(r, response, "X-Request-Id", r->id);
     cors_add(r, response);
     answer_header(r, response, "X-Content-Type-Options", "nosniff");
+    if (r->is_last)
+        answer_header(r, response, "Connection", "close");
     if (r->has_lost_header && !is_last) {
         /* A 206 without its range, a disk without its ETag: another answer. */
         r->has_lost_header = false;
@@ -61,6 +64,8 @@ enum MHD_Result answer_queue(struct request *r, unsigned status,
         return answer_queue(r, status, NULL);
     }
     r->status = status;
+    if (r->peer)
+        watch_phase(&r->peer->watched, WATCH_SENDING);
     const enum MHD_Result result =
         MHD_queue_response(r->connection, status, response);
     MHD_destroy_response(response);
@@ -83,25 +88,40 @@ enum MHD_Result answer_text(struct request *r, unsigned status,
     return answer_queue(r, status, response);
 }
 
+/* Of a text out of json_dumps, which is consumed; NULL without memory. */
+static struct MHD_Response *text_response(char *text)
+{
+    if (!text)
+        return NULL;
+    const size_t len = strlen(text);
+    text[len] = '\n'; /* in place of the NUL: the length is told */
+    struct MHD_Response *const response =
+        MHD_create_response_from_buffer_with_free_callback(len + 1, text,
+                                                           json_text_free);
+    if (!response)
+        json_text_free(text);
+    return response;
+}
+
 enum MHD_Result answer_json(struct request *r, unsigned status, json_t *value,
                             const char *type)
 {
     char *const text = json_dumps(value, JSON_INDENT(2));
     json_decref(value);
     if (text && json_memory_lost() != r->json_lost) { /* it lacks something */
-        free(text);
+        json_text_free(text);
         return answer_queue(r, status, NULL);
     }
-    if (!text)
+    return answer_json_text(r, status, text, type);
+}
+
+enum MHD_Result answer_json_text(struct request *r, unsigned status, char *text,
+                                 const char *type)
+{
+    struct MHD_Response *const response = text_response(text);
+
+    if (!response)
         return answer_queue(r, status, NULL);
-    const size_t len = strlen(text);
-    text[len] = '\n'; /* in place of the NUL: the length is told */
-    struct MHD_Response *const response =
-        MHD_create_response_from_buffer(len + 1, text, MHD_RESPMEM_MUST_FREE);
-    if (!response) {
-        free(text);
-        return answer_queue(r, status, NULL);
-    }
     answer_header(r, response, "Content-Type", type);
     answer_header(r, response, "Cache-Control", "no-store");
     if (r->link)
@@ -126,17 +146,12 @@ static struct MHD_Response *problem_response(struct request *r, json_t *doc)
 
     json_decref(doc);
     if (!text || json_memory_lost() != r->json_lost) { /* it lacks something */
-        free(text);
+        json_text_free(text);
         return NULL;
     }
-    const size_t len = strlen(text);
-    text[len] = '\n'; /* in place of the NUL: the length is told */
-    struct MHD_Response *const response =
-        MHD_create_response_from_buffer(len + 1, text, MHD_RESPMEM_MUST_FREE);
-    if (!response) {
-        free(text);
+    struct MHD_Response *const response = text_response(text);
+    if (!response)
         return NULL;
-    }
     answer_header(r, response, "Content-Type", "application/problem+json");
     answer_header(r, response, "Cache-Control", "no-store");
     return response;
@@ -156,7 +171,8 @@ enum MHD_Result answer_problem(struct request *r, unsigned status,
         answer_header(r, response, "WWW-Authenticate", r->challenge);
     if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
         answer_header(r, response, "Allow", r->route->methods);
-    if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
+    if (status == MHD_HTTP_SERVICE_UNAVAILABLE ||
+        status == MHD_HTTP_TOO_MANY_REQUESTS)
         answer_header(r, response, "Retry-After", "1");
     if (status == MHD_HTTP_RANGE_NOT_SATISFIABLE) {
         char value[48];
@@ -240,8 +256,28 @@ json_t *answer_document(const struct request *r, const struct plt_error *err)
     return doc;
 }
 
+/* Which budget an error comes from, where the request does not know. */
+static enum budget budget_of(const struct request *r,
+                             const struct plt_error *err)
+{
+    if (r->over != BUDGET_NONE)
+        return r->over;
+    return err->status == PLT_TIMEOUT ? BUDGET_DEADLINE
+           : err->status == PLT_NOMEM ? BUDGET_CACHE
+                                      : BUDGET_NONE;
+}
+
 enum MHD_Result answer_error(struct request *r, const struct plt_error *err)
 {
+    const enum budget budget = budget_of(r, err);
+
+    if (budget != BUDGET_NONE)
+        budgets_refuse(r->server->budgets, budget, r->client, r->id);
+    if (budget == BUDGET_WAITING_PER_CLIENT)
+        return answer_problem(r, MHD_HTTP_TOO_MANY_REQUESTS,
+                              "too many requests",
+                              "more requests of this address wait than may: "
+                              "ask again when one is answered");
     const unsigned status = (unsigned)plt_status_http(err->status);
     struct MHD_Response *const response =
         problem_response(r, answer_document(r, err));

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "request.h"
+#include "stack/json_text.h"
 #include "util/auto.h"
 
 void audit_init(struct audit *a, const char *folder)
@@ -75,7 +76,7 @@ static void rotate(const struct audit *a)
 /* doc is consumed. */
 static void keep(struct audit *a, json_t *doc)
 {
-    AUTO_FREE char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
+    AUTO_JSON_TEXT char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
     const size_t len = text ? strlen(text) : 0;
     AUTO_FREE char *line = text ? malloc(len + 2) : NULL;
     int e = ENOMEM;

@@ -10,8 +10,10 @@
  *     [ sent | sending | ready ] [ being read ] [ being read ]
  *              windows, a ring, in the order of the content
  *
- * Windows are reserved from the one memory budget as far as they are larger
- * than WINDOW_MIN; when there is none left they stay small.
+ * Windows are held for the client (budgets.h).  While that memory is short they
+ * stay small, and who takes nothing gives back what is ready, to be read again;
+ * while there is none, one of PIECE_SMALL at a time is read, for each answer
+ * that has begun goes on.
  *
  * Several ranges are sent one after another: each is a span with windows of its
  * own, behind the head of its part.
@@ -21,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cache/cache.h"
 #include "request.h"
 #include "util/clock.h"
 #include "util/lock.h"
@@ -30,7 +31,8 @@ enum {
     BLOCK = 64 * 1024, /* larger ones were measured slower */
     WINDOW_MIN = 256 * 1024,
     WINDOW_MAX = 1024 * 1024,
-    WINDOWS = 3
+    WINDOWS = 3,
+    STALLED_MS = 1000 /* nothing was taken for so long */
 };
 
 enum window_state { WINDOW_FREE, WINDOW_READING, WINDOW_READY, WINDOW_FAILED };
@@ -40,10 +42,12 @@ struct window {
     enum window_state state;
     uint8_t *data;
     size_t cap, len;
+    size_t held; /* of budgets_memory_take */
     uint64_t off;
 };
 
 struct body {
+    struct watched_memory watched; /* first */
     struct request *request;
     struct lock lock;
     unsigned refs;       /* the response, and running jobs */
@@ -54,12 +58,23 @@ struct body {
     unsigned head; /* the window that is sent, or the next to be read */
     bool is_sleeping;
     size_t step;       /* of the next window */
-    uint64_t reserved; /* from the budget */
+    uint64_t moved_ns; /* when the client last took something */
 };
 
-static struct cache *budget(const struct body *b)
+static struct budgets *budgets_of(const struct body *b)
 {
-    return images_cache(b->request->server->images);
+    return b->request->server->budgets;
+}
+
+/* Of a window that nobody reads into. */
+static void release(struct window *w)
+{
+    if (w->held)
+        budgets_memory_give(budgets_of(w->body), w->body->request->share,
+                            w->held);
+    free(w->data);
+    w->data = NULL;
+    w->cap = w->held = 0;
 }
 
 static void body_unref(struct body *b)
@@ -71,8 +86,7 @@ static void body_unref(struct body *b)
         return;
     lock_release(&b->lock);
     for (unsigned i = 0; i < WINDOWS; i++)
-        free(b->windows[i].data);
-    cache_mem_give(budget(b), b->reserved);
+        release(&b->windows[i]);
     request_unref(b->request);
     free(b);
 }
@@ -118,19 +132,26 @@ static void read_job(void *cookie)
     body_unref(b);
 }
 
-/* How long the next window may be; it doubles as long as there is memory. */
-static size_t next_step_locked(struct body *b) LOCK_HELD(&b->lock);
-static size_t next_step_locked(struct body *b)
+/* How much may be read into a window, up to the next step; 0: nothing, since
+ * others of this answer are on their way. */
+static size_t room_locked(struct body *b, struct window *w, bool is_only)
+    LOCK_HELD(&b->lock);
+static size_t room_locked(struct body *b, struct window *w, bool is_only)
 {
     const size_t step = b->step;
-    const uint64_t more = (uint64_t)WINDOWS * step; /* for all to double */
+    const size_t more = step > w->held ? step - w->held : 0;
 
-    if (step < WINDOW_MAX && !cache_is_tight(budget(b)) &&
-        cache_mem_take(budget(b), more)) {
-        b->reserved += more;
+    if (budgets_memory_is_tight(budgets_of(b)))
+        b->step = WINDOW_MIN;
+    else if (step < WINDOW_MAX)
         b->step = step * 2;
+    if (!more)
+        return step;
+    if (budgets_memory_take(budgets_of(b), b->request->share, more)) {
+        w->held += more;
+        return step;
     }
-    return step;
+    return w->held ? w->held : is_only ? (size_t)PIECE_SMALL : 0;
 }
 
 /* Behind what is being read or ready, up to the end.  False: not even one. */
@@ -146,12 +167,14 @@ static bool read_ahead_locked(struct body *b, uint64_t off)
             is_any = true;
             continue;
         }
-        const size_t step = next_step_locked(b);
+        const size_t room = room_locked(b, w, !is_any);
+        if (!room)
+            break;
         w->off = off;
-        w->len = b->end - off < step ? (size_t)(b->end - off) : step;
+        w->len = b->end - off < room ? (size_t)(b->end - off) : room;
         w->state = WINDOW_READING;
         b->refs++;
-        if (!workers_submit(b->request->server->workers, read_job, w)) {
+        if (!request_work(b->request, read_job, w, true)) {
             w->state = WINDOW_FREE;
             b->refs--;
             break;
@@ -174,6 +197,8 @@ static ssize_t take_locked(struct body *b, struct window *w, uint64_t off,
     memcpy(buf, w->data + at, n);
     if (n == left) {
         w->state = WINDOW_FREE;
+        if (!w->held || budgets_memory_is_tight(budgets_of(b)))
+            release(w);
         b->head = (b->head + 1) % WINDOWS;
     }
     /* While this is sent, the next ones are read. */
@@ -207,6 +232,7 @@ static ssize_t read_span(struct body *b, uint64_t off, char *buf, size_t max)
     if (max > b->end - off)
         max = (size_t)(b->end - off);
     lock_take(&b->lock);
+    b->moved_ns = clock_now();
     struct window *const w = &b->windows[b->head];
     if (w->state == WINDOW_READY) {
         n = take_locked(b, w, off, buf, max);
@@ -276,9 +302,30 @@ static ssize_t body_read(void *cookie, uint64_t pos, char *buf, size_t max)
     return read_span(b, b->start + (pos - b->base), buf, max);
 }
 
+/* What is ready for a client that takes nothing is dropped. */
+static void trim(struct watched_memory *memory, uint64_t now)
+{
+    struct body *const b = (struct body *)memory;
+    bool is_at_rest = true;
+
+    lock_take(&b->lock);
+    for (unsigned i = 0; i < WINDOWS; i++)
+        is_at_rest = is_at_rest && (b->windows[i].state == WINDOW_READY ||
+                                    b->windows[i].state == WINDOW_FREE);
+    if (is_at_rest && now > b->moved_ns + STALLED_MS * NS_PER_MS) {
+        for (unsigned i = 0; i < WINDOWS; i++) {
+            release(&b->windows[i]);
+            b->windows[i].state = WINDOW_FREE;
+        }
+        b->step = WINDOW_MIN;
+    }
+    lock_give(&b->lock);
+}
+
 static void body_free(void *cookie)
 {
     struct body *const b = (struct body *)cookie;
+    watch_memory_remove(b->request->server->watch, &b->watched);
     atomic_store(&b->request->is_gone, true); /* a job still running gives up */
     body_unref(b);
 }
@@ -305,14 +352,27 @@ struct MHD_Response *body_response(struct request *r)
     /* What was read before the status line is the first window. */
     b->windows[0].data = r->piece;
     b->windows[0].cap = b->windows[0].len = r->piece_len;
+    b->windows[0].held = r->held;
     b->windows[0].off = b->start;
     b->windows[0].state = r->piece_len ? WINDOW_READY : WINDOW_FREE;
+    b->moved_ns = clock_now();
+    b->watched.trim = trim;
     r->piece = NULL;
+    r->held = 0; /* nothing but the piece: a GET keeps no body */
     request_ref(r);
+    watch_memory_add(r->server->watch, &b->watched);
     struct MHD_Response *const response = MHD_create_response_from_callback(
         r->multi ? r->multi->len : b->end - b->start, BLOCK, body_read, b,
         body_free);
-    if (!response)
+    /* libmicrohttpd takes a client for idle whose socket has no room for more,
+     * which with some MB on their way may last minutes at 10 KB/s. */
+    r->is_untimed =
+        response && r->peer && r->peer->watched.is_tcp &&
+        MHD_set_connection_option(r->connection, MHD_CONNECTION_OPTION_TIMEOUT,
+                                  0U) == MHD_YES;
+    if (!response) {
+        watch_memory_remove(r->server->watch, &b->watched);
         body_unref(b);
+    }
     return response;
 }

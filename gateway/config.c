@@ -78,6 +78,15 @@ static const char usage_text[] =
     "  --max-waiting-per-image N   (default 64)\n"
     "  --max-open N            images kept open (default 256)\n"
     "  --max-connections N     (default 4096)\n"
+    "  --max-connections-per-client N   (default 0: three quarters of\n"
+    "                          --max-connections)\n"
+    "  --max-waiting-per-client N   requests that wait (default 512)\n"
+    "  --client-memory N       for answers that are not sent yet (default "
+    "256M)\n"
+    "  --client-timeout SECONDS   for a request to come, and for an answer to\n"
+    "                          move (default 60)\n"
+    "  --min-rate N            bytes a second that a reader takes at least\n"
+    "                          (default 1k; 0: any)\n"
     "  --max-ranges N          ranges in one request (default 64)\n"
     "  --revalidate SECONDS    compare with the source so often (default 5;\n"
     "                          0: at every request)\n"
@@ -337,6 +346,14 @@ static const struct setting settings[] = {
     {"max_waiting_per_image", NUMBER, FIELD(max_waiting), 1, 65536, false},
     {"max_open", NUMBER, FIELD(max_open), 1, 4096, false},
     {"max_connections", NUMBER, FIELD(max_connections), 1, 65536, false},
+    {"max_connections_per_client", NUMBER, FIELD(max_connections_per_client), 0,
+     65536, false},
+    {"max_waiting_per_client", NUMBER, FIELD(max_waiting_per_client), 1, 65536,
+     false},
+    {"client_memory", SIZE, FIELD(client_memory), 4 << 20,
+     (uint64_t)MAX_CACHE_G << 30, false},
+    {"client_timeout", NUMBER, FIELD(client_timeout_s), 1, 3600, false},
+    {"min_rate", SIZE, FIELD(min_rate), 0, 1 << 20, false},
     {"max_ranges", NUMBER, FIELD(max_ranges), 1, RANGE_MOST, false},
     {"drain", NUMBER, FIELD(drain_s), 0, 3600, false},
     {"sidecars", NUMBER, FIELD(sidecars), 0, 1, false},
@@ -474,6 +491,11 @@ static const struct option options[] = {
     {"max-waiting-per-image", required_argument, NULL, 0},
     {"max-open", required_argument, NULL, 0},
     {"max-connections", required_argument, NULL, 0},
+    {"max-connections-per-client", required_argument, NULL, 0},
+    {"max-waiting-per-client", required_argument, NULL, 0},
+    {"client-memory", required_argument, NULL, 0},
+    {"client-timeout", required_argument, NULL, 0},
+    {"min-rate", required_argument, NULL, 0},
     {"max-ranges", required_argument, NULL, 0},
     {"revalidate", required_argument, NULL, 0},
     {"drain", required_argument, NULL, 0},
@@ -706,6 +728,10 @@ int config_parse(struct config *c, int argc, char **argv, bool is_reload)
                          .max_waiting = 64,
                          .max_open = 256,
                          .max_connections = 4096,
+                         .client_memory = UINT64_C(256) << 20,
+                         .max_waiting_per_client = 512,
+                         .client_timeout_s = 60,
+                         .min_rate = 1024,
                          .max_ranges = 64,
                          .revalidate_ms = REVALIDATE_MS,
                          .sidecars = 1,

@@ -56,6 +56,10 @@ struct config {
     uint64_t readahead_bytes;  /* ahead of one stream; 0: none */
     unsigned deadline_s, workers, max_waiting, drain_s, max_open, max_ranges;
     unsigned max_connections, revalidate_ms;
+    /* Budgets of clients (budgets.h). */
+    uint64_t client_memory, min_rate;    /* bytes; bytes a second, 0: none */
+    unsigned max_connections_per_client; /* 0: three quarters of all */
+    unsigned max_waiting_per_client, client_timeout_s;
     unsigned sidecars;   /* 1: indexes beside sources are looked for */
     bool has_revalidate; /* it was given: revalidate_ms 0 is "every time" */
     bool is_check;       /* --check-config */

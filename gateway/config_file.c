@@ -16,6 +16,7 @@
 #include "config_where.h"
 #include "stack/address.h"
 #include "stack/catalogue.h"
+#include "stack/json_text.h"
 #include "stack/policy.h"
 #include "stack/reference.h"
 #include "util/auto.h"
@@ -420,10 +421,11 @@ static char *take_labels(struct config_parse *p, const struct config_at *at,
     {
         check_label(p, at, label, json);
     }
-    char *const text = json_dumps(map, JSON_COMPACT);
-    if (!text)
-        config_bad(p, at, "out of memory");
-    return text;
+    AUTO_JSON_TEXT char *text = json_dumps(map, JSON_COMPACT);
+    if (text)
+        return config_copy(p, text);
+    config_bad(p, at, "out of memory");
+    return NULL;
 }
 
 /* What one image says, while it is read. */

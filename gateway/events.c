@@ -13,6 +13,7 @@
 
 #include "route.h"
 #include "stack/json_memory.h"
+#include "stack/json_text.h"
 #include "util/clock.h"
 #include "util/lock.h"
 
@@ -81,14 +82,13 @@ static char *final_event(struct request *r, enum plt_status st)
     const uint64_t lost = json_memory_lost();
     json_t *const doc =
         st == PLT_OK ? json_incref(r->json) : answer_document(r, &r->err);
-    char *const data = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
+    AUTO_JSON_TEXT char *data = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
     const size_t cap = data ? strlen(data) + 64 : 0;
     char *const text = data && json_memory_lost() == lost ? malloc(cap) : NULL;
 
     if (text)
         (void)snprintf(text, cap, "event: %s\ndata: %s\n\n",
                        st == PLT_OK ? r->route->label : "error", data);
-    free(data);
     json_decref(doc);
     return text;
 }
@@ -170,7 +170,7 @@ enum MHD_Result answer_events(struct request *r, events_job *job)
         events_unref(e);
         return answer_queue(r, MHD_HTTP_OK, NULL);
     }
-    if (!workers_submit(r->server->workers, run, e)) {
+    if (!request_work(r, run, e, false)) {
         events_unref(e);
         MHD_destroy_response(response);
         atomic_store(&r->is_gone, false);

@@ -127,22 +127,30 @@ static enum plt_status read_parts(struct request *r, struct plt_io *io)
 static enum plt_status read_first(struct request *r, struct plt_io *io)
 {
     const uint64_t len = content_len(r);
-    const bool is_whole = r->multi && len <= MULTI_PIECE;
+    bool is_whole = r->multi && len <= MULTI_PIECE;
     uint64_t first = r->first, most = r->last - r->first + 1;
 
     if (!len || r->is_head)
         return PLT_OK;
     if (r->multi) {
         first = r->multi->parts[0].span.first;
-        most = is_whole ? len : r->multi->parts[0].span.last - first + 1;
+        most = r->multi->parts[0].span.last - first + 1;
     }
     if ((io->flags & PLT_IO_NOWAIT) && !r->multi &&
         lent_take(r, io, first, most))
         return PLT_OK;
-    r->piece_len =
-        is_whole || most < FIRST_PIECE ? (size_t)most : (size_t)FIRST_PIECE;
-    if (!r->piece)
-        r->piece = piece_new(r->piece_len);
+    if (is_whole)
+        r->piece_len = (size_t)len;
+    else
+        r->piece_len = most < FIRST_PIECE ? (size_t)most : (size_t)FIRST_PIECE;
+    if (r->piece_len > PIECE_SMALL && !request_hold(r, r->piece_len)) {
+        /* Too many hold too much: the rest is pulled, by small pieces. */
+        is_whole = false;
+        r->piece_len = most < PIECE_SMALL ? (size_t)most : (size_t)PIECE_SMALL;
+        budgets_refuse(r->server->budgets, BUDGET_CLIENT_MEMORY, r->client,
+                       r->id);
+    }
+    r->piece = piece_new(r->piece_len);
     if (!r->piece)
         return plt_fail(&r->err, PLT_NOMEM, "a piece");
     if (is_whole)
@@ -174,9 +182,8 @@ static void disk_job(void *cookie)
         st = images_open(r->server->images, &r->reference, &io.io, &r->image,
                          &r->choices, &r->err);
     if (st == PLT_OK) {
-        r->has_entered = image_enter(r->image, r->server->config->max_waiting);
-        if (!r->has_entered)
-            st = plt_fail(&r->err, PLT_BUSY, "too many wait for this image");
+        image_enter(r->image);
+        r->has_entered = true;
     }
     if (st == PLT_OK)
         st = image_resolve_size(r->image, &io.io, &r->size, &r->err);
@@ -256,6 +263,16 @@ static ssize_t no_body(void *cookie, uint64_t pos, char *buf, size_t max)
     return MHD_CONTENT_READER_END_WITH_ERROR;
 }
 
+/* More ranges than may be, of all reasons for a 416. */
+static bool has_too_many(const struct request *r)
+{
+    unsigned n = 1;
+
+    for (const char *p = r->range; p && *p; p++)
+        n += *p == ',';
+    return n > r->server->config->max_ranges;
+}
+
 static enum MHD_Result answer_disk(struct request *r)
 {
     struct MHD_Response *response;
@@ -264,6 +281,8 @@ static enum MHD_Result answer_disk(struct request *r)
     const uint64_t len = is_same ? r->size : content_len(r);
     const uint8_t *content = NULL; /* all of it, when it is at hand */
 
+    if (r->status == MHD_HTTP_RANGE_NOT_SATISFIABLE && has_too_many(r))
+        budgets_refuse(r->server->budgets, BUDGET_RANGES, r->client, r->id);
     if (r->status == MHD_HTTP_RANGE_NOT_SATISFIABLE)
         return answer_problem(r, r->status, "range not satisfiable",
                               "the range is malformed, begins past the end, or "
@@ -335,6 +354,7 @@ enum MHD_Result handle_disk(struct request *r)
     r->image = NULL;
     free(r->piece);
     r->piece = NULL;
+    request_let_go(r);
     request_submit(r, disk_job);
     return MHD_YES;
 }

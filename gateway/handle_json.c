@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Everything that is described rather than served. */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@ extern const unsigned char embedded_openapi[]; /* openapi.json, built in */
 /* A page of JSON that a person or a tool still likes to read. */
 enum {
     MAX_ROWS = 100000,
+    LONG_TEXT = 4 << 20,
     MAX_FINDINGS = 1000,
     PAGE = 10000 /* of a list, when the client names no limit */
 };
@@ -165,14 +167,19 @@ static enum plt_status index_json(struct request *r, struct plt_io *io)
                                           NULL};
     static const char *const forms[] = {NULL, NULL, "gztool", "indexed_gzip"};
     unsigned at;
-    const enum plt_status st = take_word(r, "format", formats, &at, &r->err);
+    enum plt_status st = take_word(r, "format", formats, &at, &r->err);
 
     if (st != PLT_OK)
         return st;
     r->is_foreign = forms[at] != NULL;
-    return at ? image_index_get(r->image, io, forms[at], &r->piece,
-                                &r->piece_len, &r->err)
-              : image_index_json(r->image, &r->json, &r->err);
+    if (!at)
+        return image_index_json(r->image, &r->json, &r->err);
+    st = image_index_get(r->image, io, forms[at], &r->piece, &r->piece_len,
+                         &r->err);
+    if (st != PLT_OK || request_hold(r, r->piece_len))
+        return st;
+    r->over = BUDGET_CLIENT_MEMORY;
+    return plt_fail(&r->err, PLT_NOMEM, "for an index");
 }
 
 static enum plt_status describe(struct request *r, struct plt_io *io)
@@ -255,28 +262,39 @@ static void json_job(void *cookie)
 
     request_io_init(&io, r, 0);
     if (r->route->kind == KIND_MEMBERS) {
+        budgets_json_begin();
         st = images_members(r->server->images, &r->reference, &io.io, &r->json,
                             &r->err);
     } else {
         st = images_open_described(r->server->images, &r->reference, &io.io,
                                    &r->image, &r->choices, &r->err);
         if (st == PLT_OK) {
-            r->has_entered =
-                image_enter(r->image, r->server->config->max_waiting);
-            if (!r->has_entered)
-                st =
-                    plt_fail(&r->err, PLT_BUSY, "too many wait for this image");
+            image_enter(r->image);
+            r->has_entered = true;
         }
+        budgets_json_begin(); /* what others open with us is not ours */
         if (st == PLT_OK)
             st = describe(r, &io.io);
     }
     if (st == PLT_OK && r->route->also && json_is_array(r->json) &&
         (r->route->kind == KIND_MEMBERS || r->route->kind == KIND_SNAPSHOTS))
         st = cut_page(r);
-    if (st == PLT_OK && json_memory_lost() != lost)
-        st = plt_fail(&r->err, PLT_NOMEM, "a description");
-    if (st == PLT_OK)
+    /* Here and not where it is sent: a long one takes a while. */
+    if (st == PLT_OK && r->json)
+        r->text = json_dumps(r->json, JSON_INDENT(2));
+    if (!budgets_json_end()) {
+        r->over = BUDGET_CLIENT_MEMORY;
+        r->err.status = plt_fail(&r->err, PLT_NOMEM, "for a long answer");
+    } else if (st == PLT_OK && json_memory_lost() != lost) {
+        r->err.status = plt_fail(&r->err, PLT_NOMEM, "a description");
+    } else if (st == PLT_OK) {
         r->err.status = PLT_OK;
+    }
+    json_decref(r->json);
+    r->json = NULL;
+    /* What it was made of goes back: each thread's arena would keep it. */
+    if (r->text && strlen(r->text) > LONG_TEXT)
+        (void)malloc_trim(0);
     request_resume(r);
 }
 
@@ -307,9 +325,9 @@ enum MHD_Result handle_image_json(struct request *r)
         return answer_bytes(r);
     if (r->route->kind == KIND_CHECKSUM && r->wants_events)
         return answer_events(r, checksum_json);
-    json_t *const value = r->json;
-    r->json = NULL;
-    return answer_json(r, MHD_HTTP_OK, value, "application/json");
+    char *const text = r->text;
+    r->text = NULL;
+    return answer_json_text(r, MHD_HTTP_OK, text, "application/json");
 }
 
 /* A list that is at hand, in pages. */

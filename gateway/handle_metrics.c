@@ -179,6 +179,26 @@ static void put_requests(struct page *p, struct server *s)
     }
 }
 
+static void put_budgets(struct page *p, struct server *s)
+{
+    head(p, "platter_client_memory_bytes", "gauge",
+         "Memory held for clients: answers not sent yet, bodies.");
+    put(p, "platter_client_memory_bytes %" PRIu64 "\n",
+        budgets_memory_used(s->budgets));
+    head(p, "platter_client_memory_budget_bytes", "gauge", "Of it, allowed.");
+    put(p, "platter_client_memory_budget_bytes %" PRIu64 "\n",
+        budgets_memory_most(s->budgets));
+    head(p, "platter_refused_total", "counter",
+         "Requests and connections that were over a budget, by its name.");
+    for (unsigned i = 0; i < BUDGETS; i++) {
+        const enum budget budget = (enum budget)i;
+        put(p, "platter_refused_total{budget=\"%s\"} %" PRIu64 "\n",
+            budget_name(budget),
+            budget == BUDGET_OPEN ? images_refused(s->images)
+                                  : budgets_refused(s->budgets, budget));
+    }
+}
+
 /* One counter of every driver. */
 static void put_drivers(struct page *p, struct server *s, const char *name,
                         const char *help, size_t field)
@@ -294,6 +314,7 @@ enum MHD_Result handle_metrics(struct request *r)
     put_disk_cache(&p, s);
     put_refused(&p, s);
     put_prefetch(&p, s);
+    put_budgets(&p, s);
     put_requests(&p, s);
     put_drivers(&p, s, "platter_driver_reads_total", "Reads of a driver.",
                 offsetof(struct driver_metrics, reads));

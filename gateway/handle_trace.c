@@ -96,9 +96,8 @@ static void trace_job(void *cookie)
     enum plt_status st = images_open(r->server->images, &r->reference, &io.io,
                                      &r->image, &r->choices, &r->err);
     if (st == PLT_OK) {
-        r->has_entered = image_enter(r->image, r->server->config->max_waiting);
-        if (!r->has_entered)
-            st = plt_fail(&r->err, PLT_BUSY, "too many wait for this image");
+        image_enter(r->image);
+        r->has_entered = true;
     }
     if (st == PLT_OK)
         st = image_resolve_size(r->image, &io.io, &r->size, &r->err);

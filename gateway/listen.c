@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 enum {
-    BACKLOG = 1024,
+    BACKLOG = 4096, /* or what the kernel allows */
     MAX_PORT = 65535,
     FIRST_PASSED = 3,  /* SD_LISTEN_FDS_START */
     MAX_PASSED = 1024, /* more is a slip of somebody's */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "request.h"
 
+#include "admission.h"
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <openssl/crypto.h>
@@ -14,6 +16,7 @@
 #include <sys/socket.h>
 
 #include "stack/json_memory.h"
+#include "stack/json_text.h"
 #include "util/check.h"
 #include "util/clock.h"
 
@@ -29,6 +32,7 @@ struct request *request_new(struct server *server, const char *raw_uri)
         return NULL;
     atomic_init(&r->refs, 1);
     r->server = server;
+    r->over = BUDGET_NONE;
     r->start_ns = clock_now();
     r->fd = -1;
     const uint64_t n = atomic_fetch_add(&server->n_requests, 1);
@@ -89,6 +93,8 @@ void request_unref(struct request *r)
         return;
     if (r->has_entered)
         image_leave(r->image);
+    request_let_go(r);
+    json_text_free(r->text);
     image_unref(r->image);
     reference_release(&r->reference);
     json_decref(r->choices);
@@ -217,13 +223,13 @@ void request_begin(struct request *r, struct MHD_Connection *connection,
     const union MHD_ConnectionInfo *i =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     r->fd = i ? i->connect_fd : -1;
-    i = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
-    r->is_tls = i && i->tls_session;
     i = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     struct peer *const peer = i ? i->socket_context : NULL;
     if (peer) {
         r->peer = peer;
         r->is_unix = peer->is_unix;
+        r->is_tls = peer->is_tls;
+        r->share = peer->share;
         memcpy(r->client, peer->text, sizeof(r->client));
         r->client_number = peer->number;
         r->is_loopback = peer->is_loopback;
@@ -246,6 +252,7 @@ static void name_unix(const struct server *s, struct MHD_Connection *connection,
     (void)snprintf(p->text, sizeof(p->text), "unix:uid=%lu:pid=%ld",
                    (unsigned long)who.uid, (long)who.pid);
     p->number = number_of(s, &who, sizeof(who));
+    p->share = budgets_number(s->budgets, &who.uid, sizeof(who.uid));
     p->is_loopback = p->is_unix = true;
 }
 
@@ -267,16 +274,29 @@ struct peer *peer_new(const struct server *s, struct MHD_Connection *connection)
         (void)snprintf(p->text, sizeof(p->text), "%s:%u", text,
                        ntohs(a.v4.sin_port));
         p->number = number_of(s, &a.v4.sin_addr, sizeof(a.v4.sin_addr));
+        p->share = budgets_number(s->budgets, &a.v4.sin_addr, 4);
         p->is_loopback = ntohl(a.v4.sin_addr.s_addr) >> 24 == 127;
     } else if (p && sa && sa->sa_family == AF_INET6) {
         memcpy(&a.v6, sa, sizeof(a.v6));
         (void)inet_ntop(AF_INET6, &a.v6.sin6_addr, text, sizeof(text));
         (void)snprintf(p->text, sizeof(p->text), "[%s]:%u", text,
                        ntohs(a.v6.sin6_port));
-        p->number = number_of(s, &a.v6.sin6_addr, sizeof(a.v6.sin6_addr));
-        p->is_loopback = IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr);
+        const uint8_t *const bytes = a.v6.sin6_addr.s6_addr;
+        p->number = number_of(s, bytes, sizeof(a.v6.sin6_addr));
+        /* Who has a network has all of its 2^64 addresses. */
+        p->share = IN6_IS_ADDR_V4MAPPED(&a.v6.sin6_addr)
+                       ? budgets_number(s->budgets, bytes + 12, 4)
+                       : budgets_number(s->budgets, bytes, 8);
+        p->is_loopback =
+            IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr) ||
+            (IN6_IS_ADDR_V4MAPPED(&a.v6.sin6_addr) && bytes[12] == 127);
     } else if (p && sa && sa->sa_family == AF_UNIX) {
         name_unix(s, connection, p);
+    }
+    if (p) {
+        const union MHD_ConnectionInfo *const t = MHD_get_connection_info(
+            connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+        p->is_tls = p->watched.is_tls = t && t->tls_session;
     }
     return p;
 }
@@ -341,19 +361,46 @@ void request_io_init(struct request_io *io, struct request *request,
         .request = request};
 }
 
+bool request_hold(struct request *r, size_t bytes)
+{
+    if (!budgets_memory_take(r->server->budgets, r->share, bytes))
+        return false;
+    r->held += bytes;
+    return true;
+}
+
+void request_let_go(struct request *r)
+{
+    if (r->held)
+        budgets_memory_give(r->server->budgets, r->share, r->held);
+    r->held = 0;
+}
+
+bool request_work(struct request *r, workers_fn *fn, void *cookie, bool is_owed)
+{
+    const struct workers_owner owner = {
+        .client = r->share, .origin = r->origin_number, .is_owed = is_owed};
+    return workers_submit_for(r->server->workers, &owner, fn, cookie);
+}
+
 void request_submit(struct request *r, workers_fn *fn)
 {
     request_ref(r);
     atomic_store(&r->is_suspended, true);
     MHD_suspend_connection(r->connection);
-    if (workers_submit(r->server->workers, fn, r))
-        return;
-    r->err.status = plt_fail(&r->err, PLT_BUSY, "no worker is free");
+    r->over = admission_enter(r);
+    if (r->over == BUDGET_NONE) {
+        if (request_work(r, fn, r, false))
+            return;
+        r->over = BUDGET_WORKERS;
+        r->err.status = plt_fail(&r->err, PLT_BUSY, "no worker is free");
+    }
     request_resume(r);
 }
 
 void request_resume(struct request *r)
 {
+    admission_leave(r);
     r->is_ready = true;
     atomic_store(&r->is_suspended, false);
     MHD_resume_connection(r->connection);

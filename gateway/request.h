@@ -15,11 +15,13 @@
 #include <microhttpd.h>
 
 #include "access.h"
+#include "budgets.h"
 #include "multipart.h"
 #include "precondition.h"
 #include "range.h"
 #include "server.h"
 #include "stack/image_loan.h"
+#include "watch.h"
 
 /* What comes first, before the status line is sent: an error in it still has a
  * status of its own. */
@@ -28,6 +30,10 @@ enum { FIRST_PIECE = 256 * 1024 };
 /* An answer of several ranges is read at once, in one vectored read, up to
  * this; a longer one part by part. */
 enum { MULTI_PIECE = 1024 * 1024 };
+
+/* Pieces up to this are not counted as memory held for clients: what every
+ * answer needs to move at all. */
+enum { PIECE_SMALL = 64 * 1024 };
 
 enum {
     REQUEST_ID = 65,              /* with its NUL */
@@ -45,11 +51,15 @@ struct peer {
     char text[PEER_TEXT]; /* ADDR:PORT or [ADDR]:PORT */
     uint64_t number;      /* of the address, without the port */
     bool is_loopback;     /* or a unix socket */
-    bool is_unix;
+    bool is_unix, is_tls;
     /* of TLS: what the client's certificate says it is (tls.h), when it was
      * asked for first; by the event thread alone */
     bool has_names, is_untrusted;
     char *names; /* new, or NULL */
+    /* Whose budgets: of an IPv4 address, of the /64 of an IPv6 one */
+    uint64_t share;
+    bool is_counted; /* among its client's connections */
+    struct watched watched;
 };
 /* Once for a connection, whose socket context it is; NULL without memory. */
 struct peer *peer_new(const struct server *server,
@@ -67,17 +77,20 @@ struct request {
     char method[16];
     char client[PEER_TEXT];
     uint64_t client_number; /* of its address, without the port */
+    uint64_t share;         /* whose budgets */
+    struct peer *peer;      /* borrowed; event thread, until completion */
     uint64_t start_ns;
     bool has_begun;       /* the handler has seen it */
     bool has_no_memory;   /* for a part of it */
     bool has_lost_header; /* answer_header() */
     /* json_memory_lost() when this thread began with it */
     uint64_t json_lost;
+    bool is_untimed; /* the watch alone looks at how it is sent */
+    bool is_last;    /* nothing more is read on its connection */
     bool has_dispatched;
     uint64_t body_len; /* of what the client sent */
     char *body;        /* of a POST; new */
     bool is_head, is_loopback, is_unix, is_tls;
-    struct peer *peer; /* the connection's; NULL without memory */
     /* of access.h; who is borrowed from the configuration, NULL: nobody known
      */
     struct signature signature;
@@ -97,11 +110,16 @@ struct request {
     struct reference reference;
     struct image *image;
     bool has_entered; /* counted among those who wait for the image */
+    bool has_place;   /* admission_enter */
+    uint64_t image_number, origin_number; /* budgets_number; 0: none */
+    enum budget over;                     /* why it was refused */
+    size_t held; /* bytes of budgets_memory_take: body and piece */
 
     /* the result of a job */
     bool is_ready;
     struct plt_error err; /* status OK: none */
     json_t *choices, *json;
+    char *text; /* json as it is sent; new, json_text_free */
     /* the decision on a disk request */
     unsigned status;
     uint64_t size, first, last;
@@ -140,8 +158,17 @@ void request_begin(struct request *request, struct MHD_Connection *connection,
 void request_io_init(struct request_io *io, struct request *request,
                      uint32_t flags);
 
-/* Suspend and run fn on a worker; it must call request_resume.  When there is
- * no worker free the request is ready at once, with PLT_BUSY. */
+/* So many bytes more are held for its client, until the request's end; false:
+ * over the budget. */
+bool request_hold(struct request *request, size_t bytes);
+void request_let_go(struct request *request); /* all of it */
+/* A job for the workers, in the request's name.  is_owed: workers_owner. */
+bool request_work(struct request *request, workers_fn *fn, void *cookie,
+                  bool is_owed);
+
+/* Suspend and run fn on a worker; it must call request_resume.  When it is one
+ * too many, or no worker is free, the request is ready at once, with PLT_BUSY.
+ */
 void request_submit(struct request *request, workers_fn *fn);
 /* On the worker: the result is in place. */
 void request_resume(struct request *request);
@@ -183,6 +210,9 @@ enum MHD_Result answer_problem(struct request *request, unsigned status,
                                const char *title, const char *detail);
 enum MHD_Result answer_json(struct request *request, unsigned status,
                             json_t *value, const char *type);
+/* The same of its text out of json_dumps, which is consumed. */
+enum MHD_Result answer_json_text(struct request *request, unsigned status,
+                                 char *text, const char *type);
 enum MHD_Result answer_text(struct request *request, unsigned status,
                             const char *type, const char *text);
 

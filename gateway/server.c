@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "admission.h"
 #include "admit.h"
 #include "descriptors.h"
 #include "listen.h"
@@ -19,7 +22,11 @@
 #include "util/clock.h"
 
 enum {
-    IDLE_S = 60,                 /* an idle connection is closed after it */
+    /* With more connections than this the kernel keeps so much of an answer
+     * that it cannot send yet.  Else it is some MB for each client that does
+     * not read; but a single one is three times as fast with them. */
+    MANY_CONNECTIONS = 64,
+    UNSENT_BYTES = 128 * 1024,
     CONNECTION_BYTES = 32 * 1024 /* headers of a request fit, or 431 */
 };
 
@@ -53,13 +60,13 @@ static enum MHD_Result take_body(struct request *r, const char *data,
     r->body_len += len;
     if (r->body_len > MAX_DRAIN)
         return MHD_NO;
-    if (!is_kept || r->body_len > most)
+    if (!is_kept || r->body_len > most || r->over != BUDGET_NONE)
         return MHD_YES;
-    if (!r->body)
+    if (!r->body && request_hold(r, most + 1))
         r->body = calloc(1, most + 1);
     if (!r->body) {
-        r->has_no_memory = true; /* said when it has been received */
-        return MHD_YES;
+        r->over = BUDGET_CLIENT_MEMORY;
+        return MHD_YES; /* dropped; answered when it is all there */
     }
     memcpy(r->body + (r->body_len - len), data, len);
     return MHD_YES;
@@ -74,10 +81,19 @@ static bool is_too_large(struct request *r)
     return text && strtoull(text, NULL, 10) > max_body(r);
 }
 
+/* Where this request ends another server may see elsewhere: nothing behind it
+ * on this connection is read (an answer before the body closes it). */
+static enum MHD_Result answer_mistake(struct request *r, const char *mistake)
+{
+    r->is_last = true;
+    return answer_problem(r, MHD_HTTP_BAD_REQUEST, "bad request", mistake);
+}
+
 static enum MHD_Result answer_too_large(struct request *r)
 {
     char detail[64];
 
+    budgets_refuse(r->server->budgets, BUDGET_BODY, r->client, r->id);
     (void)snprintf(detail, sizeof(detail),
                    "a request's body may have %zu bytes", max_body(r));
     return answer_problem(r, MHD_HTTP_CONTENT_TOO_LARGE, "content too large",
@@ -109,14 +125,18 @@ static enum MHD_Result on_request(void *cookie,
 
     (void)cookie;
     (void)url;
-    (void)version;
     if (!r)
         return answer_nobody(connection);
     if (!r->has_begun) {
         /* The first call is for the headers alone; answering it would close
          * the connection behind the answer. */
         request_begin(r, connection, method);
+        if (r->peer && !r->peer->is_counted)
+            return MHD_NO; /* it has been told */
         r->route = route_find(r->path ? r->path : "");
+        const char *const mistake = admission_mistake(r, version);
+        if (mistake)
+            return answer_mistake(r, mistake);
         if (r->route && strcmp(method, "POST") == 0)
             (void)admit(r);
         return is_too_large(r) ? answer_too_large(r) : MHD_YES;
@@ -128,6 +148,12 @@ static enum MHD_Result on_request(void *cookie,
     }
     if (r->body_len > max_body(r))
         return answer_too_large(r);
+    if (r->over == BUDGET_CLIENT_MEMORY && !r->has_dispatched) {
+        r->err.status = plt_fail(&r->err, PLT_NOMEM, "for a request's body");
+        return answer_error(r, &r->err);
+    }
+    if (r->peer)
+        watch_phase(&r->peer->watched, WATCH_WORKING);
     const bool is_first = !r->has_dispatched;
     r->has_dispatched = true;
     return route_dispatch(r, is_first);
@@ -143,6 +169,15 @@ static void on_completed(void *cookie, struct MHD_Connection *connection,
     if (!r)
         return;
     *state = NULL;
+    if (r->is_untimed)
+        (void)MHD_set_connection_option(connection,
+                                        MHD_CONNECTION_OPTION_TIMEOUT,
+                                        r->server->config->client_timeout_s);
+    if (r->peer)
+        watch_phase(&r->peer->watched, WATCH_RECEIVING);
+    if (end == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED)
+        budgets_refuse(r->server->budgets, BUDGET_CLIENT_TIMEOUT, r->client,
+                       r->id);
     atomic_store(&r->is_gone, true);
     (void)atomic_fetch_add(&r->server->bytes_sent, atomic_load(&r->sent));
     access_log(r, end);
@@ -153,12 +188,28 @@ static void on_connection(void *cookie, struct MHD_Connection *connection,
                           void **context,
                           enum MHD_ConnectionNotificationCode code)
 {
+    static const int unsent = UNSENT_BYTES;
+    struct server *const s = (struct server *)cookie;
+    struct peer *peer = *context;
+
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        *context = peer_new((const struct server *)cookie, connection);
-        return;
+        const union MHD_ConnectionInfo *const i = MHD_get_connection_info(
+            connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        *context = peer = peer_new(s, connection);
+        if (!peer)
+            return;
+        peer->watched.fd = i->connect_fd;
+        peer->watched.client = peer->text;
+        (void)admission_connect(s, peer, i->connect_fd);
+        if (watch_add(s->watch, &peer->watched) > MANY_CONNECTIONS)
+            (void)setsockopt(i->connect_fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT,
+                             &unsent, sizeof(unsent));
+    } else if (peer) {
+        watch_remove(s->watch, &peer->watched);
+        admission_disconnect(s, peer);
+        peer_free(peer);
+        *context = NULL;
     }
-    peer_free(*context);
-    *context = NULL;
 }
 
 static size_t no_unescape(void *cookie, struct MHD_Connection *connection,
@@ -169,14 +220,27 @@ static size_t no_unescape(void *cookie, struct MHD_Connection *connection,
     return strlen(text);
 }
 
+/* libmicrohttpd answers by itself what it cannot read, and tells only here. */
+static void count_unread(struct server *s, const char *text)
+{
+    const char *const at = strstr(text, "HTTP response code is ");
+    const unsigned long status =
+        at ? strtoul(at + strlen("HTTP response code is "), NULL, 10) : 0;
+
+    if (status == MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE)
+        budgets_refuse(s->budgets, BUDGET_HEADER, NULL, NULL);
+    else if (status == MHD_HTTP_URI_TOO_LONG)
+        budgets_refuse(s->budgets, BUDGET_URL, NULL, NULL);
+}
+
 __attribute__((format(printf, 2, 0))) static void
 on_mhd_log(void *cookie, const char *fmt, va_list ap)
 {
     char text[512];
     struct log_line l;
 
-    (void)cookie;
     (void)vsnprintf(text, sizeof(text), fmt, ap);
+    count_unread((struct server *)cookie, text);
     text[strcspn(text, "\n")] = '\0';
     log_begin(&l, LOG_DEBUG, "http");
     log_text(&l, "text", text);
@@ -236,16 +300,16 @@ static struct MHD_Daemon *start_daemon(struct server *s, int fd, bool is_tls)
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
             MHD_USE_ERROR_LOG | MHD_USE_TURBO |
             (is_tls ? (unsigned)MHD_USE_TLS : 0),
-        0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log,
-        NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_uri,
-        s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+        0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, s,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_URI_LOG_CALLBACK, on_uri, s,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
         MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, NULL,
         MHD_OPTION_THREAD_POOL_SIZE, threads, MHD_OPTION_CONNECTION_LIMIT,
-        s->connections_each, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY,
-        is_tls ? tls : no_items, MHD_OPTION_END);
+        s->connections_each, MHD_OPTION_CONNECTION_TIMEOUT,
+        s->config->client_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_ARRAY, is_tls ? tls : no_items, MHD_OPTION_END);
 }
 
 /* The names of a configuration into a set of images. */
@@ -343,14 +407,18 @@ struct server *server_new(struct config *config)
     audit_init(&s->audit, config->state_dir);
     if (RAND_bytes((unsigned char *)&s->id_seed, sizeof(s->id_seed)) != 1)
         s->id_seed = clock_now();
-    is_good = configure(s, config);
-    if (is_good) {
-        s->workers = workers_new(config->workers, config->workers * 4);
-        is_good = s->workers != NULL;
-    }
     const unsigned n = (unsigned)config->n_listen;
     s->connections_each =
         n ? descriptors_for_connections(config->max_connections * n) / n : 0;
+    s->budgets = budgets_new(config->client_memory);
+    if (s->budgets)
+        budgets_count_json(s->budgets);
+    is_good = s->budgets && configure(s, config);
+    if (is_good) {
+        s->workers = workers_new(config->workers, config->workers * 4);
+        s->watch = watch_new(s);
+        is_good = s->workers && s->watch;
+    }
     if (is_good && tls_load(config, false, &err) != PLT_OK) {
         (void)fprintf(stderr, "platterd: %s\n", err.text);
         is_good = false;
@@ -391,6 +459,7 @@ static void log_fixed(const struct config *was, const struct config *now)
         {"workers", was->workers != now->workers},
         {"max_open", was->max_open != now->max_open},
         {"max_connections", was->max_connections != now->max_connections},
+        {"client_timeout", was->client_timeout_s != now->client_timeout_s},
         {"revalidate", was->revalidate_ms != now->revalidate_ms},
         {"sidecars", was->sidecars != now->sidecars},
         {"tls_client_ca",
@@ -441,6 +510,7 @@ bool server_reload(struct server *s, struct config *config)
     config->older = s->old;
     s->old = config;
     s->config = config;
+    budgets_set_memory(s->budgets, config->client_memory);
     (void)atomic_fetch_add(&s->n_reloads, 1);
     return true;
 }
@@ -474,9 +544,11 @@ void server_free(struct server *s)
     for (size_t i = 0; i < s->n_daemons; i++)
         MHD_stop_daemon(s->daemons[i]);
     workers_free(s->workers); /* the event threads could still submit */
+    watch_free(s->watch);     /* its connections are gone */
     images_free(s->images);
     audit_release(&s->audit);
     tls_unload();
+    budgets_free(s->budgets);
     while (s->old) {
         struct config *const older = s->old->older;
         for (size_t i = 0; !older && s->n_daemons && i < s->old->n_listen; i++)

@@ -17,6 +17,8 @@
 #include "stack/image.h"
 
 struct MHD_Daemon;
+struct budgets;
+struct watch;
 
 enum { SERVER_STATUSES = 600, SERVER_ROUTES = 21 }; /* the last: none */
 
@@ -24,6 +26,8 @@ struct server {
     _Atomic(const struct config *) config; /* changed by a reload */
     struct images *images;
     struct workers *workers;
+    struct budgets *budgets; /* budgets.h */
+    struct watch *watch;     /* watch.h */
     struct MHD_Daemon *daemons[CONFIG_MAX_LISTEN];
     size_t n_daemons;
     unsigned connections_each; /* of a listener, at most */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "stack/json_memory.h"
+#include "stack/json_text.h"
 #include "util/auto.h"
 #include "util/lock.h"
 #include "util/log.h"
@@ -264,7 +265,7 @@ static enum plt_status keep_locked(struct catalogue *c, struct plt_error *err)
             (void)json_array_append(list, c->v[i].told);
     }
     json_decref(list);
-    AUTO_FREE char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    AUTO_JSON_TEXT char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
     if (!text || json_memory_lost() != lost)
         return plt_fail(err, PLT_NOMEM, "images.json");

@@ -283,6 +283,7 @@ enum plt_status images_open(struct images *images,
             continue;
         if (!image) {
             if (!make_room_locked(images)) {
+                (void)atomic_fetch_add(&images->n_refused, 1);
                 st = plt_fail(err, PLT_BUSY, "%u images are open and in use",
                               images->config.max_open);
                 break;

@@ -378,8 +378,10 @@ PLT_MUST_USE enum plt_status image_checksum_can(const char *algorithm,
 bool image_known_checksum(struct image *image, const char *algorithm,
                           uint64_t block, char out[IMAGE_CHECKSUM_TEXT]);
 
-/* At most `limit` requests wait on one image at a time: false beyond. */
-bool image_enter(struct image *image, unsigned limit);
+/* A request waits on it, for image_readers(). */
+void image_enter(struct image *image);
 void image_leave(struct image *image);
+/* How often an image was not opened since max_open were, all in use. */
+uint64_t images_refused(struct images *images);
 
 #endif

@@ -141,12 +141,14 @@ bool image_is_open(struct image *image)
     return is_open;
 }
 
-bool image_enter(struct image *image, unsigned limit)
+void image_enter(struct image *image)
 {
-    if (atomic_fetch_add(&image->n_waiting, 1) < limit)
-        return true;
-    (void)atomic_fetch_sub(&image->n_waiting, 1);
-    return false;
+    (void)atomic_fetch_add(&image->n_waiting, 1);
+}
+
+uint64_t images_refused(struct images *images)
+{
+    return atomic_load(&images->n_refused);
 }
 
 void image_leave(struct image *image)

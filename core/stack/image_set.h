@@ -56,6 +56,7 @@ struct images {
     size_t n;
     struct image *dead; /* to be closed */
     size_t n_alive;     /* every image that is not freed */
+    _Atomic uint64_t n_refused;
     bool is_stopping;
     pthread_t reaper;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "stack/json_memory.h"
 
-#include <stdbool.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,9 +20,23 @@ static pthread_mutex_t holder = PTHREAD_MUTEX_INITIALIZER;
 static _Thread_local uint64_t lost;
 static _Thread_local bool is_parsing, holds_reserve;
 
-static void *take(size_t bytes)
+static json_memory_take *count_take;
+static json_memory_give *count_give;
+
+/* NULL: no memory, or none that is allowed. */
+static void *counted(size_t bytes)
 {
     void *const p = malloc(bytes);
+
+    if (!p || !count_take || count_take(malloc_usable_size(p)))
+        return p;
+    free(p);
+    return NULL;
+}
+
+static void *take(size_t bytes)
+{
+    void *const p = counted(bytes);
 
     if (p)
         return p;
@@ -43,8 +57,18 @@ static void *take(size_t bytes)
 static void give(void *p)
 {
     const unsigned char *const c = (const unsigned char *)p;
-    if (c < reserve || c >= reserve + RESERVE)
-        free(p);
+
+    if (!p || (c >= reserve && c < reserve + RESERVE))
+        return;
+    if (count_give)
+        count_give(malloc_usable_size(p));
+    free(p);
+}
+
+void json_memory_count(json_memory_take *take_fn, json_memory_give *give_fn)
+{
+    count_take = take_fn;
+    count_give = give_fn;
 }
 
 void json_memory_watch(void)

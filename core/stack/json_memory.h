@@ -10,6 +10,7 @@
 #ifndef STACK_JSON_MEMORY_H
 #define STACK_JSON_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,14 @@
 
 /* Watch from here on.  Once, before there are threads. */
 void json_memory_watch(void);
+
+/* Count them as well: take is asked for each piece, in usable bytes, and there
+ * is none when it says false; give gives them back.  Both from any thread.
+ * NULL: no more.  Before there are threads, or when they have ended; pieces of
+ * before must have been given back. */
+typedef bool json_memory_take(size_t bytes);
+typedef void json_memory_give(size_t bytes);
+void json_memory_count(json_memory_take *take, json_memory_give *give);
 
 /* Allocations of jansson's that have failed on this thread so far.
  * Threads: any. */

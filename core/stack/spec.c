@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stack/json_text.h"
+
 static const struct plt_option *find_option(const struct plt_driver *driver,
                                             const char *name, size_t len)
 {
@@ -180,16 +182,14 @@ static enum plt_status parse_json_layer(struct spec *out,
             return st;
         if (strcmp(key, "driver") == 0)
             continue;
-        char *text = NULL;
-        if (json_is_string(value))
-            text = strdup(json_string_value(value));
-        else
-            text = json_dumps(value, JSON_ENCODE_ANY); /* number, boolean */
+        AUTO_JSON_TEXT char *made = NULL;
+        const char *text = json_string_value(value);
+        if (!text) /* a number, a boolean */
+            text = made = json_dumps(value, JSON_ENCODE_ANY);
         if (!text)
             return plt_fail(err, PLT_NOMEM, "an option");
         st = spec_layer_set(&out->layers[out->n_layers - 1], key, strlen(key),
                             text, err);
-        free(text);
     }
     return st;
 }

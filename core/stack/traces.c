@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "stack/json_memory.h"
+#include "stack/json_text.h"
 #include "util/auto.h"
 #include "util/lock.h"
 #include "util/log.h"
@@ -221,7 +222,7 @@ static enum plt_status write_trace(struct traces *ts, const char *etag,
         return PLT_OK;
     const uint64_t lost = json_memory_lost();
     json_t *const value = trace_json(trace, "complete");
-    AUTO_FREE char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+    AUTO_JSON_TEXT char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
     json_decref(value);
     if (!text || json_memory_lost() != lost)
         return plt_fail(err, PLT_NOMEM, "a trace");

@@ -54,6 +54,8 @@ _platterd()
         --state --state-dir --plugin-path --cache-size --disk-cache-size --readahead
         --deadline --workers
         --max-waiting-per-image --max-open --max-connections --max-ranges
+        --max-connections-per-client --max-waiting-per-client --client-memory
+        --client-timeout --min-rate
         --revalidate --sidecars --drain --log-level --sandbox --pid-file --help --version"
 
     COMPREPLY=()
@@ -63,6 +65,8 @@ _platterd()
     --log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$cur") ;;
     --origin | --origin-headers | --origin-ca | --origin-certificate | --allow-address | --access | --listen | --image | --secret | --cors | --cache-size | --disk-cache-size | --readahead | \
         --deadline | --workers | --max-waiting-per-image | --max-open | --max-connections | \
+        --max-connections-per-client | --max-waiting-per-client | --client-memory | \
+        --client-timeout | --min-rate | \
         --max-ranges | --revalidate | --sidecars | --drain) ;;
     *) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;
     esac

@@ -208,6 +208,11 @@ GOOD = """{
   "max_waiting_per_image": 65536,
   "max_open": 4096,
   "max_connections": "4k",
+  "max_connections_per_client": 0,
+  "max_waiting_per_client": 65536,
+  "client_memory": "4M",
+  "client_timeout": 3600,
+  "min_rate": 0,
   "max_ranges": 1024,
   "revalidate": 0,
   "sidecars": 0,
@@ -256,7 +261,9 @@ def _():
             "--state", "/a", "--state-dir", "/b", "--plugin-path", "/c",
             "--cache-size", "1M", "--disk-cache-size", "0", "--readahead", "0", "--deadline", "1", "--workers", "1",
             "--max-waiting-per-image", "1", "--max-open", "1", "--max-connections",
-            "1", "--max-ranges", "1", "--revalidate", "0", "--sidecars", "0", "--drain", "0",
+            "1", "--max-connections-per-client", "1", "--max-waiting-per-client", "1",
+            "--client-memory", "4M", "--client-timeout", "1", "--min-rate", "0",
+            "--max-ranges", "1", "--revalidate", "0", "--sidecars", "0", "--drain", "0",
             "--log-level", "warn", "--pid-file", "/d", "--check-config")
     assert r.returncode == 0 and r.stderr == "", r.stderr
     assert r.stdout == "platterd: configuration is good\n"

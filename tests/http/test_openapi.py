@@ -865,6 +865,28 @@ def busy():
         s.close()
 
 
+@case("a client of whom too many wait is 429 at every endpoint")
+def too_many():
+    folder = tmp + "/too-many"
+    gate = Platterd({"o": origin.url(), "lab": www}, "--deadline", "20", "--state", folder,
+                    "--max-waiting-per-client", "1")
+    waiting = stalled("one", gate)
+    time.sleep(0.5)
+    for t in ON_IMAGES:
+        ask(on(t, "lab/gpt.raw"), 429, None, gate)
+    body = '{"name": "x", "source": "lab/x"}'
+    r = gate.get("/v1/images", {"Content-Type": "application/json"}, "POST", body=body)
+    assert r.status == 429
+    conforms("/v1/images", "post", r)
+    for t in TRACES:
+        send(on(t, "lab/gpt.raw"), {}, 429, None, "POST", gate)
+        send(on(t, "lab/gpt.raw"), None, 429, None, "DELETE", gate)
+    r = gate.get("/v1/images/x", method="DELETE")
+    assert r.status == 429
+    conforms("/v1/images/x", "delete", r)
+    waiting.close()
+
+
 @case("a gateway that ends answers 503 for images, and is not ready")
 def draining():
     gate = Platterd({"o": origin.url(), "lab": www}, "--deadline", "20", "--drain", "3")

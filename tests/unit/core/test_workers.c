@@ -203,3 +203,62 @@ Test(workers, an_unused_pool_ends_at_once)
     workers_free(workers_new(4, 4));
     workers_free(NULL);
 }
+
+/* One owner's jobs never hold more than three quarters of the threads, and
+ * another's pass those of it that wait. */
+static void check_share(const struct workers_owner *one,
+                        const struct workers_owner *other)
+{
+    static struct gate slow, quick;
+    static struct job jobs[17];
+    struct workers *const w = workers_new(8, 16);
+    gate_init(&slow);
+    gate_init(&quick);
+    for (unsigned i = 0; i < 16; i++) {
+        jobs[i] = (struct job){&slow, i};
+        cr_assert(workers_submit_for(w, one, pass, &jobs[i]));
+    }
+    cr_assert(wait_in(&slow, 6));
+    usleep(50000);
+    cr_assert_eq(slow.most_in, 6);
+    jobs[16] = (struct job){&quick, 0};
+    cr_assert(workers_submit_for(w, other, pass, &jobs[16]));
+    cr_assert(wait_in(&quick, 1));
+    gate_open(&quick);
+    gate_open(&slow);
+    workers_free(w);
+    cr_assert_eq(slow.n_done, 16);
+    cr_assert_eq(quick.n_done, 1);
+    cr_assert_eq(slow.most_in, 6);
+}
+
+Test(workers, a_client_has_a_share_of_the_threads)
+{
+    check_share(&(struct workers_owner){.client = 7},
+                &(struct workers_owner){.client = 8});
+}
+
+Test(workers, an_origin_has_a_share_of_the_threads)
+{
+    check_share(&(struct workers_owner){.client = 0, .origin = 7},
+                &(struct workers_owner){.client = 0, .origin = 8});
+}
+
+Test(workers, what_is_owed_is_not_refused_by_a_full_queue)
+{
+    static struct gate g;
+    static struct job jobs[4];
+    const struct workers_owner owed = {.client = 1, .is_owed = true};
+    struct workers *const w = workers_new(1, 1);
+    gate_init(&g);
+    for (unsigned i = 0; i < 4; i++)
+        jobs[i] = (struct job){&g, i};
+    cr_assert(workers_submit(w, pass, &jobs[0]));
+    cr_assert(wait_in(&g, 1));
+    cr_assert(workers_submit(w, pass, &jobs[1]));
+    cr_assert_not(workers_submit(w, pass, &jobs[2]));
+    cr_assert(workers_submit_for(w, &owed, pass, &jobs[3]));
+    gate_open(&g);
+    workers_free(w);
+    cr_assert_eq(g.n_done, 3);
+}
