@@ -377,6 +377,7 @@ static bool start_listening(struct server *s, const char *text)
         struct MHD_Daemon *const d =
             is_good ? start_daemon(s, fds[i], spec.is_tls) : NULL;
         if (d) {
+            s->is_passed[s->n_daemons] = spec.kind == LISTEN_PASSED;
             s->daemons[s->n_daemons++] = d;
             log_listening(fds[i], spec.is_tls);
             continue;
@@ -530,10 +531,14 @@ void server_free(struct server *s)
     if (!s)
         return;
     atomic_store(&s->is_draining, true);
+    int fds[CONFIG_MAX_LISTEN];
+    /* Closed when libmicrohttpd's threads have ended, which may still look at
+     * them.  Who knocks is refused from here on, but at a socket of the service
+     * manager's: there the next process takes them. */
     for (size_t i = 0; i < s->n_daemons; i++) {
-        const int fd = MHD_quiesce_daemon(s->daemons[i]);
-        if (fd >= 0)
-            (void)close(fd);
+        fds[i] = MHD_quiesce_daemon(s->daemons[i]);
+        if (fds[i] >= 0 && !s->is_passed[i])
+            (void)shutdown(fds[i], SHUT_RDWR);
     }
     wait_idle(s, clock_after_ms((uint64_t)s->config->drain_s * 1000));
     /* Who still runs is told to give up; jobs end within a poll, and resume
@@ -541,8 +546,11 @@ void server_free(struct server *s)
     atomic_store(&s->is_cancelled, true);
     if (s->workers)
         workers_stop(s->workers);
-    for (size_t i = 0; i < s->n_daemons; i++)
+    for (size_t i = 0; i < s->n_daemons; i++) {
         MHD_stop_daemon(s->daemons[i]);
+        if (fds[i] >= 0)
+            (void)close(fds[i]);
+    }
     workers_free(s->workers); /* the event threads could still submit */
     watch_free(s->watch);     /* its connections are gone */
     images_free(s->images);

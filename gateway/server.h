@@ -29,6 +29,7 @@ struct server {
     struct budgets *budgets; /* budgets.h */
     struct watch *watch;     /* watch.h */
     struct MHD_Daemon *daemons[CONFIG_MAX_LISTEN];
+    bool is_passed[CONFIG_MAX_LISTEN]; /* its socket is the manager's as well */
     size_t n_daemons;
     unsigned connections_each; /* of a listener, at most */
     uint64_t id_seed;
