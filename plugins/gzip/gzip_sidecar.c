@@ -31,6 +31,8 @@ static bool take_piece(void *cookie, const void *data, size_t len)
     struct file *const f = (struct file *)cookie;
     struct plt_error ignored;
 
+    if (!len)
+        return true; /* there may be no memory yet */
     if (len > f->cap - f->len) {
         const size_t more = f->cap + len;
         if (f->gz->host->mem_take(f->gz->host, more, &ignored) != PLT_OK)
@@ -60,6 +62,8 @@ static bool look(struct gzip_image *gz, struct plt_io *io, const char *suffix,
     enum plt_status st = gz->host->sidecar(gz->host, io, suffix, MAX_SIDECAR,
                                            take_piece, &f, &ignored);
 
+    if (st == PLT_OK && !f.len)
+        st = PLT_NOT_FOUND; /* an empty file is none */
     if (st == PLT_OK && is_own)
         st = gzip_exchange_load(gz, io, f.p, f.len, &theirs, &is_whole,
                                 &ignored);

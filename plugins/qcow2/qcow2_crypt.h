@@ -12,8 +12,9 @@
 enum {
     QCOW2_CRYPT_SECTOR = 512,        /* bytes, of both methods */
     QCOW2_MAX_LUKS = 16 << 20,       /* bytes of header and key material */
-    QCOW2_MAX_ITERATIONS = 32 << 20, /* of one PBKDF2: about ten seconds; an
-                                        image's own word must not cost more */
+    QCOW2_MAX_ITERATIONS = 32 << 20, /* of one PBKDF2, all parts of its key:
+                                        ten to thirty seconds; an image's own
+                                        word must not cost more */
     QCOW2_MAX_STRIPES = 8192         /* 4000 are usual */
 };
 

@@ -119,6 +119,16 @@ static enum plt_status check_cipher(struct qcow2_luks *l, struct plt_error *err)
     return PLT_OK;
 }
 
+/* May a key of n bytes cost so many iterations?  PBKDF2 makes them anew for
+ * each digest's length of it. */
+static bool is_cheap(const struct qcow2_luks *l, uint32_t iterations, size_t n)
+{
+    const size_t size = (size_t)EVP_MD_get_size(hash_of(l->hash));
+
+    return iterations && (uint64_t)iterations * ((n + size - 1) / size) <=
+                             QCOW2_MAX_ITERATIONS;
+}
+
 static enum plt_status check_slots(const struct qcow2_luks *l, size_t len,
                                    struct plt_error *err)
 {
@@ -126,15 +136,14 @@ static enum plt_status check_slots(const struct qcow2_luks *l, size_t len,
         const struct slot *const s = &l->slots[i];
         if (!s->is_active)
             continue;
-        if (!s->iterations || s->iterations > QCOW2_MAX_ITERATIONS ||
-            !s->stripes || s->stripes > QCOW2_MAX_STRIPES ||
-            s->off < HEADER_BYTES ||
+        if (!is_cheap(l, s->iterations, l->key_len) || !s->stripes ||
+            s->stripes > QCOW2_MAX_STRIPES || s->off < HEADER_BYTES ||
             !plt_span_ok(s->off, (uint64_t)l->key_len * s->stripes, len))
             return plt_fail_at(err, PLT_CORRUPT, s->off,
                                "LUKS key slot %u: %u stripes, %u iterations", i,
                                s->stripes, s->iterations);
     }
-    if (!l->iterations || l->iterations > QCOW2_MAX_ITERATIONS)
+    if (!is_cheap(l, l->iterations, DIGEST))
         return plt_fail(err, PLT_CORRUPT, "LUKS: %u iterations", l->iterations);
     return PLT_OK;
 }

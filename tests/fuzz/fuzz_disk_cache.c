@@ -2,21 +2,19 @@
 /* The disk cache's files as untrusted input: segments of records, and the index
  * that leads to them.
  *
- * An input is a list of changes to files that were written here, 8 bytes each:
- * what is done, a length, three bytes of where and three of from where or what
- * (struct change).  Wherever a record is looked for after that, it is the block
- * that was written under that name or none; the files are taken up again
- * without a fault, and what is written then is found. */
+ * An input is a list of changes (fuzz_changes.h) to files that were written
+ * here; an odd first byte is for the index.  Wherever a record is looked for
+ * after that, it is the block that was written under that name or none; the
+ * files are taken up again without a fault, and what is written then is found.
+ */
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <platter/bytes.h>
-
 #include "cache/disk_index.h"
 #include "cache/disk_segments.h"
-#include "fuzz_must.h"
+#include "fuzz_changes.h"
 
 enum {
     SEGMENTS = 4,
@@ -24,9 +22,7 @@ enum {
     DATA = SEGMENTS * SEGMENT,
     SLOTS = DISK_INDEX_PAGE / 8,
     RECORDS = 48,
-    LONGEST = 1800,
-    CHANGES = 64,
-    CHANGE = 8
+    LONGEST = 1800
 };
 
 static const uint8_t secret[DISK_SECRET] = "written by hand";
@@ -91,35 +87,6 @@ static void set_up(void)
          sizeof(index_made));
     disk_index_release(&ix);
     disk_segments_release(&s);
-}
-
-/* One change to file, of cap bytes. */
-static void change(uint8_t *file, size_t cap, size_t *len, const uint8_t *p)
-{
-    const size_t n = (size_t)p[1] + 1;
-    const size_t at = (plt_le16(p + 2) | (size_t)p[4] << 16) % cap;
-    const size_t from = (plt_le16(p + 5) | (size_t)p[7] << 16) % cap;
-    const size_t fits = cap - (at > from ? at : from);
-
-    switch (p[0] / 2 % 5) {
-    case 0: /* a byte */
-        file[at] ^= p[5];
-        break;
-    case 1: /* bytes from elsewhere */
-        memmove(file + at, file + from, n < fits ? n : fits);
-        break;
-    case 2: /* whole records or slots from elsewhere */
-        memmove(file + at / 64 * 64, file + from / 64 * 64,
-                n * 8 < fits ? n * 8 : fits);
-        break;
-    case 3: /* a number */
-        plt_put_le64(file + at / 8 * 8 % (cap - 7),
-                     plt_le64(file + from / 8 * 8 % (cap - 7)) + n - 128);
-        break;
-    default: /* cut off */
-        *len = at;
-        break;
-    }
 }
 
 static void count(void *cookie, const struct disk_name *name, uint64_t pos,

@@ -8,23 +8,14 @@
 #ifndef TESTS_FUZZ_DRIVE_H
 #define TESTS_FUZZ_DRIVE_H
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "fuzz_must.h"
 #include "memhost.h"
 
 extern const struct plt_driver platter_driver;
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define FUZZ_MUST(cond)                                                        \
-    do {                                                                       \
-        if (!(cond)) {                                                         \
-            (void)fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__,      \
-                          __LINE__, #cond);                                    \
-            abort();                                                           \
-        }                                                                      \
-    } while (0)
+#define FUZZ_MUST MUST
 
 enum {
     FUZZ_READ_MAX = 1 << 20,  /* of a layer: a bomb must not eat the minute */

@@ -227,7 +227,13 @@ Test(qcow2_tables, luks_headers_that_lie_do_no_harm)
                   "%zu: %u", i, (unsigned)st);
         b.p[at + i] ^= 0x81;
     }
+    const uint32_t iterations = plt_be32(b.p + at + 164);
     plt_put_be32(b.p + at + 164, UINT32_MAX);
+    cr_assert_eq(ask_all(b, 2, NULL, 0, &err), PLT_CORRUPT);
+    plt_put_be32(b.p + at + 164, iterations);
+    /* The most there may be, of a digest that has half of the key's length. */
+    memcpy(b.p + at + 72, "md5\0\0\0", 7);
+    plt_put_be32(b.p + at + 212, 32 << 20);
     cr_assert_eq(ask_all(b, 2, NULL, 0, &err), PLT_CORRUPT);
     free(b.p);
 }
