@@ -345,22 +345,31 @@ static bool rest(struct gzip_image *gz, struct plt_io *io, bool *has_place)
     return !is_over;
 }
 
+/* So often a decoder is tried for who waits, each 20 ms: some 5 s, as the core
+ * waits for memory; then they are told. */
+enum { STARVED = 250 };
+
 static void run_plain(struct gzip_image *gz, struct plt_io *io)
 {
     struct pair p = {.decoder = NULL};
     struct plt_error err = {.at = PLT_AT_NONE};
     bool goes_on = true, has_place = false;
+    unsigned n_starved = 0;
 
     if (gz->claims)
         gzip_prove(gz, io);
     while (goes_on) {
         if (!p.decoder && !pair_start(gz, io, has_place, &p, &err)) {
             pair_stop(gz, &p);
-            goes_on = err.status == PLT_NOMEM
+            const bool is_short = err.status == PLT_NOMEM;
+            n_starved = is_short ? n_starved + 1 : 0;
+            goes_on = is_short && n_starved < STARVED
                           ? rest(gz, io, &has_place)
-                          : gzip_front_failed(gz, io, &err, true);
+                          : gzip_front_failed(gz, io, &err, !is_short);
+            n_starved %= STARVED;
             continue;
         }
+        n_starved = 0;
         has_place = false;
         p.decoder->is_paused = false;
         goes_on = !run_all(p.decoder);

@@ -222,6 +222,18 @@ def _():
     others_are_served(server, "/disk/lab/disk.raw")
 
 
+@case("cache_size: a decoder that does not fit is 503 nomem, long before the deadline")
+def _():
+    with open(www + "/starved.raw", "wb") as f:
+        f.write(random.randbytes(4 * M))
+    sh("gzip -k starved.raw", cwd=www)
+    server = start("--cache-size", "1M")
+    began = time.time()
+    problem(server.get("/disk/lab/starved.raw.gz", {"Range": f"bytes={3 * M}-{3 * M + 99}"}), 503, "nomem")
+    assert time.time() - began < 20, time.time() - began
+    others_are_served(server, "/disk/lab/disk.raw")
+
+
 @case("client_memory: a list that is too long is 503 nomem, and leaves nothing behind")
 def _():
     server = start("--client-memory", "8M")
