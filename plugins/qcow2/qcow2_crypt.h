@@ -13,8 +13,8 @@ enum {
     QCOW2_CRYPT_SECTOR = 512,        /* bytes, of both methods */
     QCOW2_MAX_LUKS = 16 << 20,       /* bytes of header and key material */
     QCOW2_MAX_ITERATIONS = 32 << 20, /* of one PBKDF2, all parts of its key:
-                                        ten to thirty seconds; an image's own
-                                        word must not cost more */
+                                        ten to thirty seconds, and no longer
+                                        than somebody waits */
     QCOW2_MAX_STRIPES = 8192         /* 4000 are usual */
 };
 
@@ -31,7 +31,7 @@ void qcow2_luks_info(const struct qcow2_luks *luks, struct plt_info *info);
 
 /* Try every secret that the host hands out on every active key slot; len bytes
  * of header and key material.  PLT_DENIED: none was named, or none fits.  May
- * compute for seconds, between which io is asked.  *out is new. */
+ * compute for seconds, in which io is asked each 10 ms or so.  *out is new. */
 PLT_MUST_USE enum plt_status
 qcow2_luks_open(const struct qcow2_luks *luks, struct plt_host *host,
                 struct plt_io *io, const uint8_t *header, size_t len,

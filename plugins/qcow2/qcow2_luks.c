@@ -7,8 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/params.h>
 
 #include <platter/bytes.h>
 
@@ -229,13 +231,73 @@ void qcow2_luks_info(const struct qcow2_luks *l, struct plt_info *info)
 
 /* ---- Keys ---- */
 
-static bool derive(const struct qcow2_luks *l, const uint8_t *from,
-                   size_t from_len, const uint8_t *salt, uint32_t iterations,
-                   uint8_t *out, size_t n)
+/* One block of the key, xored together of `iterations` codes.  ctx has the
+ * passphrase. */
+static enum plt_status derive_block(EVP_MAC_CTX *ctx, struct plt_io *io,
+                                    const uint8_t *salt, uint32_t number,
+                                    uint32_t iterations,
+                                    uint8_t block[EVP_MAX_MD_SIZE],
+                                    size_t *size, struct plt_error *err)
 {
-    return PKCS5_PBKDF2_HMAC((const char *)from, (int)from_len, salt, SALT,
-                             (int)iterations, hash_of(l->hash), (int)n,
-                             out) == 1;
+    enum { BETWEEN_ASKS = 1 << 14 }; /* some 10 ms */
+    uint8_t code[EVP_MAX_MD_SIZE], be[4];
+    enum plt_status st = PLT_OK;
+    size_t n = 0;
+
+    plt_put_be32(be, number);
+    bool is_good = EVP_MAC_init(ctx, NULL, 0, NULL) == 1 &&
+                   EVP_MAC_update(ctx, salt, SALT) == 1 &&
+                   EVP_MAC_update(ctx, be, sizeof(be)) == 1 &&
+                   EVP_MAC_final(ctx, code, &n, sizeof(code)) == 1;
+    if (is_good)
+        memcpy(block, code, n);
+    for (uint32_t i = 1; i < iterations && is_good && st == PLT_OK; i++) {
+        is_good = EVP_MAC_init(ctx, NULL, 0, NULL) == 1 &&
+                  EVP_MAC_update(ctx, code, n) == 1 &&
+                  EVP_MAC_final(ctx, code, &n, sizeof(code)) == 1;
+        for (size_t k = 0; k < n; k++)
+            block[k] ^= code[k];
+        if (i % BETWEEN_ASKS == 0)
+            st = plt_io_ask(io, err);
+    }
+    OPENSSL_cleanse(code, sizeof(code));
+    *size = n;
+    return is_good ? st : plt_fail(err, PLT_NOMEM, "a key");
+}
+
+/* PBKDF2, RFC 8018 5.2.  Not libcrypto's: the image says how long it takes, and
+ * that one cannot be told that nobody waits any more. */
+static enum plt_status derive(const struct qcow2_luks *l, struct plt_io *io,
+                              const uint8_t *from, size_t from_len,
+                              const uint8_t *salt, uint32_t iterations,
+                              uint8_t *out, size_t n, struct plt_error *err)
+{
+    EVP_MAC *const mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    EVP_MAC_CTX *const ctx = mac ? EVP_MAC_CTX_new(mac) : NULL;
+    char digest[32];
+    uint8_t block[EVP_MAX_MD_SIZE];
+    enum plt_status st = PLT_OK;
+
+    (void)snprintf(digest, sizeof(digest), "%s",
+                   EVP_MD_get0_name(hash_of(l->hash)));
+    const OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+        OSSL_PARAM_construct_end()};
+    if (!ctx || EVP_MAC_init(ctx, from, from_len, params) != 1)
+        st = plt_fail(err, PLT_NOMEM, "a key");
+    for (uint32_t i = 1; n && st == PLT_OK; i++) {
+        size_t size = 0;
+        st = derive_block(ctx, io, salt, i, iterations, block, &size, err);
+        const size_t len = n < size ? n : size;
+        if (st == PLT_OK)
+            memcpy(out, block, len);
+        out += len;
+        n -= len;
+    }
+    OPENSSL_cleanse(block, sizeof(block));
+    EVP_MAC_CTX_free(ctx);
+    EVP_MAC_free(mac);
+    return st;
 }
 
 /* LUKS spec, "AF-Splitter": hash every piece of the key with its number. */
@@ -279,9 +341,9 @@ static bool merge(const struct qcow2_luks *l, const uint8_t *split,
 
 /* Does this secret open this slot?  key: the master key then. */
 static enum plt_status try_slot(const struct qcow2_luks *l,
-                                const struct slot *s, const uint8_t *header,
-                                const uint8_t *secret, size_t secret_len,
-                                uint8_t *key, bool *is_right,
+                                const struct slot *s, struct plt_io *io,
+                                const uint8_t *header, const uint8_t *secret,
+                                size_t secret_len, uint8_t *key, bool *is_right,
                                 struct plt_error *err)
 {
     const size_t n = (size_t)l->key_len * s->stripes;
@@ -289,27 +351,32 @@ static enum plt_status try_slot(const struct qcow2_luks *l,
     uint8_t *const split = malloc(n);
     struct qcow2_cipher cipher = {.key_len = 0};
 
-    bool is_good = split &&
-                   derive(l, secret, secret_len, s->salt, s->iterations,
-                          derived, l->key_len) &&
+    enum plt_status st = split ? derive(l, io, secret, secret_len, s->salt,
+                                        s->iterations, derived, l->key_len, err)
+                               : plt_fail(err, PLT_NOMEM, "a key");
+    bool is_good = st == PLT_OK &&
                    qcow2_cipher_init(&cipher, l->mode_kind, l->iv_kind,
                                      hash_of(l->iv_hash), derived, l->key_len);
     if (is_good) {
         memcpy(split, header + s->off, n);
-        is_good =
-            qcow2_cipher_decrypt(&cipher, split, n, 0) &&
-            merge(l, split, s->stripes, key) &&
-            derive(l, key, l->key_len, l->salt, l->iterations, digest, DIGEST);
+        is_good = qcow2_cipher_decrypt(&cipher, split, n, 0) &&
+                  merge(l, split, s->stripes, key);
     }
-    *is_right = is_good && CRYPTO_memcmp(digest, l->digest, DIGEST) == 0;
+    if (is_good)
+        st = derive(l, io, key, l->key_len, l->salt, l->iterations, digest,
+                    DIGEST, err);
+    *is_right = is_good && st == PLT_OK &&
+                CRYPTO_memcmp(digest, l->digest, DIGEST) == 0;
     qcow2_cipher_release(&cipher);
     OPENSSL_cleanse(derived, sizeof(derived));
     if (split)
         OPENSSL_cleanse(split, n);
     free(split);
-    /* Each of these fails for want of memory alone: what they are given has
-     * been checked. */
-    return is_good ? PLT_OK : plt_fail(err, PLT_NOMEM, "a key");
+    /* Without an error of their own they fail for want of memory alone: what
+     * they are given has been checked. */
+    return st != PLT_OK ? st
+           : is_good    ? PLT_OK
+                        : plt_fail(err, PLT_NOMEM, "a key");
 }
 
 enum plt_status qcow2_luks_open(const struct qcow2_luks *l,
@@ -333,8 +400,8 @@ enum plt_status qcow2_luks_open(const struct qcow2_luks *l,
                 continue;
             st = plt_io_ask(io, err);
             if (st == PLT_OK)
-                st = try_slot(l, &l->slots[i], header, secret, secret_len, key,
-                              &is_open, err);
+                st = try_slot(l, &l->slots[i], io, header, secret, secret_len,
+                              key, &is_open, err);
         }
     }
     OPENSSL_cleanse(secret, sizeof(secret));

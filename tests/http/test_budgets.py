@@ -2,7 +2,7 @@
 """Budgets, each by its name (platterd(8), BUDGETS): beyond it the right status, a
 metric and a line in the log, and somebody else served meanwhile.  Then all kinds
 of slow clients at once with a fast one, and two hundred bombs."""
-import sys, os, resource
+import sys, os, resource, struct
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from live import *
 import images
@@ -220,6 +220,24 @@ def _():
     problem(server.get("/v1/check/lab/tables.qcow2"), 503, "nomem")
     told(server, "cache_size")
     others_are_served(server, "/disk/lab/disk.raw")
+
+
+@case("deadline: a key whose image asks for thirty million rounds is given up in time")
+def _():
+    sh("for i in 1 2 3 4 5 6 7 8; do qemu-img create -q -f qcow2 --object secret,id=s,data=pass"
+       " -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 rounds.qcow2 1M && break;"
+       " sleep 1; done; printf pass > rounds.key", cwd=www)
+    with open(www + "/rounds.qcow2", "r+b") as f:
+        head = f.read(4096)
+        at = head.index(bytes.fromhex("0537be77"))  # the extension that says where LUKS is
+        luks = struct.unpack(">Q", head[at + 8:at + 16])[0]
+        f.seek(luks + 208 + 4)  # of the first key slot
+        f.write(struct.pack(">I", (32 << 20) // 2 - 1))
+    server = start("--deadline", "2", "--secret", f"k={www}/rounds.key")
+    began = time.time()
+    problem(server.get("/disk/lab/rounds.qcow2?secret=k"), 504, "timeout")
+    assert time.time() - began < 6, time.time() - began
+    others_are_served(server)
 
 
 @case("cache_size: a decoder that does not fit is 503 nomem, long before the deadline")
