@@ -259,17 +259,20 @@ static void add_signature(struct sum *sum, const struct access_list *list,
 }
 
 /* The rows for whom nothing has to be shown, as the configuration has them or
- * as they are without it. */
+ * as they are without it.  One that has expired is there, and gives nothing. */
 static void add_standing(struct sum *sum, const struct access_list *list,
                          const struct access_ask *ask)
 {
     static char local[] = "local", anonymous[] = "anonymous";
-    static const struct access_row all = {
-        .name = local, .kind = ACCESS_LOCAL, .scopes = ACCESS_ALL};
+    static const struct access_row all = {.name = local,
+                                          .kind = ACCESS_LOCAL,
+                                          .scopes = ACCESS_ALL,
+                                          .expires = INT64_MAX};
     static const struct access_row some = {.name = anonymous,
                                            .kind = ACCESS_ANONYMOUS,
                                            .scopes =
-                                               ACCESS_READ | ACCESS_METADATA};
+                                               ACCESS_READ | ACCESS_METADATA,
+                                           .expires = INT64_MAX};
     bool has_local = false, has_anonymous = false, has_others = false;
 
     for (size_t i = 0; i < list->n; i++) {
@@ -277,8 +280,9 @@ static void add_standing(struct sum *sum, const struct access_list *list,
         has_local = has_local || row->kind == ACCESS_LOCAL;
         has_anonymous = has_anonymous || row->kind == ACCESS_ANONYMOUS;
         has_others = has_others || row->kind > ACCESS_LOCAL;
-        if (row->kind == ACCESS_ANONYMOUS ||
-            (row->kind == ACCESS_LOCAL && ask->is_local))
+        if (ask->now < row->expires &&
+            (row->kind == ACCESS_ANONYMOUS ||
+             (row->kind == ACCESS_LOCAL && ask->is_local)))
             add(sum, row, ask);
     }
     if (!has_anonymous && !has_others)
@@ -306,7 +310,7 @@ enum access_verdict access_decide(const struct access_list *list,
         add_signature(&sum, list, ask);
     for (size_t i = 0; i < list->n && !is_refusal(sum.verdict); i++) {
         const struct access_row *const row = &list->v[i];
-        if (row->kind == ACCESS_CERTIFICATE &&
+        if (row->kind == ACCESS_CERTIFICATE && ask->now < row->expires &&
             is_certificate(row, ask->certificate)) {
             sum.has_shown = true;
             add(&sum, row, ask);

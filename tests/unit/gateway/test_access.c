@@ -44,12 +44,14 @@ Test(access, without_rows_all_read_and_who_is_here_does_everything)
 Test(access, rights_add_up_and_a_wrong_token_takes_all_away)
 {
     /* SHA-256 of "abc", FIPS 180-4 */
-    struct access_row rows[] = {
-        {.name = names[0], .kind = ACCESS_ANONYMOUS, .scopes = ACCESS_READ},
-        {.name = names[2],
-         .kind = ACCESS_TOKEN,
-         .scopes = ACCESS_METADATA,
-         .expires = 2000}};
+    struct access_row rows[] = {{.name = names[0],
+                                 .kind = ACCESS_ANONYMOUS,
+                                 .scopes = ACCESS_READ,
+                                 .expires = INT64_MAX},
+                                {.name = names[2],
+                                 .kind = ACCESS_TOKEN,
+                                 .scopes = ACCESS_METADATA,
+                                 .expires = 2000}};
     const struct access_list list = {.v = rows, .n = 2};
     struct access_ask ask = ask_for(ACCESS_READ, NULL);
 
@@ -106,12 +108,35 @@ Test(access, a_star_is_one_label)
     }
 }
 
+Test(access, every_kind_of_row_expires)
+{
+    static const enum access_kind kinds[] = {ACCESS_ANONYMOUS, ACCESS_LOCAL,
+                                             ACCESS_CERTIFICATE};
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        struct access_row rows[] = {{.name = names[3],
+                                     .kind = kinds[i],
+                                     .scopes = ACCESS_ALL,
+                                     .certificate = pattern,
+                                     .expires = 2000}};
+        const struct access_list list = {.v = rows, .n = 1};
+        struct access_ask ask = ask_for(ACCESS_ADMIN, NULL);
+        ask.is_local = kinds[i] == ACCESS_LOCAL;
+        ask.certificate = "a.edge.example\0";
+        ask.now = 1999;
+        cr_assert(decide(&list, &ask) == ACCESS_OK);
+        ask.now = 2000;
+        cr_assert(decide(&list, &ask) != ACCESS_OK);
+    }
+}
+
 Test(access, images_and_secrets_bound_a_row)
 {
     struct access_row rows[] = {
         {.name = names[0],
          .kind = ACCESS_ANONYMOUS,
          .scopes = ACCESS_ALL,
+         .expires = INT64_MAX,
          .images = {.v = images, .n = 1, .is_given = true},
          .secrets = {.v = secrets, .n = 1, .is_given = true}}};
     const struct access_list list = {.v = rows, .n = 1};
