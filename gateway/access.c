@@ -105,9 +105,16 @@ static bool is_token(const struct access_row *row,
     return CRYPTO_memcmp(row->digest, digest, ACCESS_DIGEST) == 0;
 }
 
-/* RFC 6125 6.4.3: a star stands for one whole label, the first. */
+/* RFC 6125 6.4.3: a star stands for one whole label, the first.  Only names of
+ * hosts have labels, and do not mind the case: "a@b.example" is not
+ * "*.example", and of two paths in a URI each may be somebody else. */
 static bool name_matches(const char *pattern, const char *name)
 {
+    static const char host[] = "abcdefghijklmnopqrstuvwxyz"
+                               "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+
+    if (name[strspn(name, host)])
+        return strcmp(pattern, name) == 0;
     if (strncmp(pattern, "*.", 2) == 0) {
         const char *const dot = strchr(name, '.');
         return dot && dot != name && strcasecmp(pattern + 1, dot) == 0;

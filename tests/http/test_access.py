@@ -386,6 +386,10 @@ certificate("named", "good", "ops.example", "", "clientAuth")
 certificate("forged", "evil", "ops.example", "DNS:e1.edge.example", "clientAuth")
 certificate("wronguse", "good", "ops.example", "", "serverAuth")
 certificate("old", "good", "ops.example", "", "clientAuth", "-1")
+# a name of a host before the @, a label with a blank, and names too long to read
+certificate("mail", "good", "x", "email:me@e1.edge.example", "clientAuth")
+certificate("phrase", "good", "it is e1.edge.example", "", "clientAuth")
+certificate("long", "good", "ops.example", "URI:urn:" + "a" * 1500, "clientAuth")
 certificate("deep", "good", "x", "DNS:a.b.edge.example", "clientAuth")
 sh("cat srv.pem good-ca.pem > live.pem; cp srv.key live.key")
 secure = Closed(config("tls", {
@@ -453,7 +457,8 @@ def clients():
                                              "/v1/images"))
     post = ("-H", "Content-Type: application/json", "-d", IMAGE, images)
     for who, want in ((None, (401, 401, 401)), ("edge", (200, 200, 403)), ("named", (200, 403, 201)),
-                      ("deep", (401, 401, 401)), ("forged", (403, 403, 403)),
+                      ("deep", (401, 401, 401)), ("mail", (401, 401, 401)),
+                      ("phrase", (401, 401, 401)), ("long", (401, 401, 401)), ("forged", (403, 403, 403)),
                       ("wronguse", (403, 403, 403)), ("old", (403, 403, 403))):
         got = tuple(curl(*args, who=who)[0] for args in ((disk,), (info,), post))
         assert got == want, (who, got)

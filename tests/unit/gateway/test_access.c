@@ -7,6 +7,7 @@
 
 static char names[][16] = {"anonymous", "local", "ci", "edge", "hv"};
 static char pattern[] = "*.edge.example", image[] = "lab/a*", secret[] = "one";
+static char spiffe[] = "spiffe://d/admin";
 static char *images[] = {image}, *secrets[] = {secret};
 static uint8_t key[16];
 static char target[] = "lab/abc", other[] = "lab/b", asked[] = "one,two";
@@ -88,15 +89,13 @@ Test(access, a_star_is_one_label)
     static const struct {
         const char *names; /* each with its NUL, and one more */
         bool is_good;
-    } cases[] = {{"a.edge.example\0", true},
-                 {"A.EDGE.example\0", true},
-                 {"x\0b.edge.example\0", true},
-                 {"edge.example\0", false},
-                 {".edge.example\0", false},
-                 {"a.b.edge.example\0", false},
-                 {"aedge.example\0", false},
-                 {"a.edge.example.org\0", false},
-                 {"", false}};
+    } cases[] = {
+        {"a.edge.example\0", true},        {"A.EDGE.example\0", true},
+        {"x\0b.edge.example\0", true},     {"edge.example\0", false},
+        {".edge.example\0", false},        {"a.b.edge.example\0", false},
+        {"aedge.example\0", false},        {"a.edge.example.org\0", false},
+        {"me@a.edge.example\0", false},    {"urn:a.edge.example\0", false},
+        {"it is a.edge.example\0", false}, {"", false}};
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct access_ask ask = ask_for(ACCESS_READ, NULL);
@@ -106,6 +105,22 @@ Test(access, a_star_is_one_label)
         ask.is_untrusted = true;
         cr_assert(decide(&list, &ask) == ACCESS_UNTRUSTED);
     }
+}
+
+Test(access, a_name_that_is_no_host_is_compared_as_it_stands)
+{
+    struct access_row rows[] = {{.name = names[3],
+                                 .kind = ACCESS_CERTIFICATE,
+                                 .scopes = ACCESS_READ,
+                                 .certificate = spiffe,
+                                 .expires = INT64_MAX}};
+    const struct access_list list = {.v = rows, .n = 1};
+    struct access_ask ask = ask_for(ACCESS_READ, NULL);
+
+    ask.certificate = "spiffe://d/admin\0";
+    cr_assert(decide(&list, &ask) == ACCESS_OK);
+    ask.certificate = "spiffe://d/Admin\0";
+    cr_assert(decide(&list, &ask) == ACCESS_NEEDED);
 }
 
 Test(access, every_kind_of_row_expires)
