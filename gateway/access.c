@@ -219,8 +219,11 @@ static void add_tokens(struct sum *sum, const struct access_list *list,
     const struct access_row *found = NULL;
     unsigned n = 0;
 
-    const bool has_digest = EVP_Digest(ask->token, strlen(ask->token), digest,
-                                       &n, EVP_sha256(), NULL) == 1;
+    /* Nobody's token is nothing, even where the SHA-256 of nothing has got into
+     * a configuration: what cannot be read as a token is "" here. */
+    const bool has_digest =
+        *ask->token && EVP_Digest(ask->token, strlen(ask->token), digest, &n,
+                                  EVP_sha256(), NULL) == 1;
     for (size_t i = 0; i < list->n; i++) {
         const struct access_row *const row = &list->v[i];
         if (row->kind == ACCESS_TOKEN && is_token(row, digest))

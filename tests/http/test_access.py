@@ -556,6 +556,7 @@ def mistakes():
     row = {"token_sha256": "0" * 64, "scopes": ["read"]}
     for bad, why in (({**row, "token_sha256": "0" * 63}, "64 hexadecimal"),
                      ({**row, "token_sha256": TOKENS["boss"]}, "64 hexadecimal"),
+                     ({**row, "token_sha256": hashlib.sha256(b"").hexdigest()}, "of nothing"),
                      ({**row, "scopes": ["write"]}, "read, metadata, mirror, admin"),
                      ({**row, "scopes": "read"}, "array"), ({"scopes": ["read"]}, "none of"),
                      ({"token_sha256": "0" * 64}, "no scopes"), ({**row, "x": 1}, "unknown key"),

@@ -52,8 +52,12 @@ Test(access, rights_add_up_and_a_wrong_token_takes_all_away)
                                 {.name = names[2],
                                  .kind = ACCESS_TOKEN,
                                  .scopes = ACCESS_METADATA,
+                                 .expires = 2000},
+                                {.name = names[3],
+                                 .kind = ACCESS_TOKEN,
+                                 .scopes = ACCESS_ALL,
                                  .expires = 2000}};
-    const struct access_list list = {.v = rows, .n = 2};
+    const struct access_list list = {.v = rows, .n = 3};
     struct access_ask ask = ask_for(ACCESS_READ, NULL);
 
     cr_assert(access_digest("ba7816bf8f01cfea414140de5dae2223"
@@ -73,6 +77,10 @@ Test(access, rights_add_up_and_a_wrong_token_takes_all_away)
     cr_assert(decide(&list, &ask) == ACCESS_UNKNOWN);
     ask.token = "";
     cr_assert(decide(&list, &ask) == ACCESS_UNKNOWN);
+    cr_assert(access_digest("e3b0c44298fc1c149afbf4c8996fb924"
+                            "27ae41e4649b934ca495991b7852b855",
+                            rows[2].digest));
+    cr_assert(decide(&list, &ask) == ACCESS_UNKNOWN, "nothing is no token");
     ask.token = "abc";
     ask.now = 2000;
     cr_assert(decide(&list, &ask) == ACCESS_EXPIRED);
