@@ -138,7 +138,7 @@ static enum MHD_Result on_request(void *cookie,
         if (mistake)
             return answer_mistake(r, mistake);
         if (r->route && strcmp(method, "POST") == 0)
-            (void)admit(r);
+            route_look(r);
         return is_too_large(r) ? answer_too_large(r) : MHD_YES;
     }
     if (*upload_len) {

@@ -52,6 +52,7 @@ ROWS = {"reader": {"token_sha256": digest("reader"), "scopes": ["read"]},
         "some": {"token_sha256": digest("some"), "scopes": []},
         "hv": {"signing_key": tmp + "/sign.key", "scopes": ["read", "metadata"],
                "images": ["lab/*"]},
+        "fetch": {"signing_key": tmp + "/sign.key", "scopes": ["mirror"], "images": ["lab/*"]},
         "local": {"scopes": []}}
 
 
@@ -192,6 +193,20 @@ def signed():
     r = server.get(info + "?" + "&".join(sign(info, soon, route="/v1/info/")))
     assert r.status == 200, r.body
     assert "signature" not in server.text() and parts[2][10:40] not in server.text()
+
+
+@case("a signed URL is enough for a POST: its body counts, and that of a forged one does not")
+def signed_post():
+    u = "/v1/trace/lab/disk.raw"
+    good = "?" + "&".join(sign(u, int(time.time()) + 60, "fetch", route="/v1/trace/"))
+    for body, status in (('{"seconds": 5}', 200), ('{"seconds": 5, "x": 1}', 400),
+                         ('{"seconds": 5}' + " " * (200 << 10), 200), ("", 400)):
+        r = server.get(u + good, JSON, "POST", body=body)
+        assert r.status == status, (body[:30], r.status, r.body)
+    assert server.get(u + good, {}, "DELETE").status == 204
+    forged = good[:-9] + ("AAAAAAAAA" if good[-9:] != "AAAAAAAAA" else "BBBBBBBBB")
+    for body, status in (('{"seconds": 5}', 403), (" " * (200 << 10), 413)):
+        assert server.get(u + forged, JSON, "POST", body=body).status == status
 
 
 @case("platter token and platter sign make what the gateway takes")
