@@ -423,8 +423,10 @@ struct server *server_new(struct config *config)
         (void)fprintf(stderr, "platterd: %s\n", err.text);
         is_good = false;
     }
-    for (size_t i = 0; i < config->n_listen && is_good; i++)
+    for (size_t i = 0; i < config->n_listen && is_good; i++) {
         is_good = start_listening(s, config->listen[i]);
+        s->n_listening += is_good;
+    }
     if (!is_good) {
         server_free(s);
         return NULL;
@@ -517,6 +519,18 @@ bool server_reload(struct server *s, struct config *config)
 
 /* ---- Stop ---- */
 
+/* Names of unix sockets, ours alone, and while somebody still answers on them:
+ * from then on the next process may have put its own there. */
+static void remove_names(struct server *s)
+{
+    const struct config *first = s->old;
+
+    while (first->older)
+        first = first->older;
+    for (size_t i = 0; i < s->n_listening; i++)
+        listen_remove(first->listen[i]);
+}
+
 static void wait_idle(struct server *s, uint64_t until)
 {
     while (atomic_load(&s->n_active) && clock_now() < until) {
@@ -530,6 +544,7 @@ void server_free(struct server *s)
     if (!s)
         return;
     atomic_store(&s->is_draining, true);
+    remove_names(s);
     for (size_t i = 0; i < s->n_daemons; i++) {
         const int fd = MHD_quiesce_daemon(s->daemons[i]);
         if (fd >= 0)
@@ -551,8 +566,6 @@ void server_free(struct server *s)
     budgets_free(s->budgets);
     while (s->old) {
         struct config *const older = s->old->older;
-        for (size_t i = 0; !older && s->n_daemons && i < s->old->n_listen; i++)
-            listen_remove(s->old->listen[i]); /* as it was at the start */
         config_release(s->old);
         free(s->old);
         s->old = older;

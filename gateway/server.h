@@ -30,6 +30,7 @@ struct server {
     struct watch *watch;     /* watch.h */
     struct MHD_Daemon *daemons[CONFIG_MAX_LISTEN];
     size_t n_daemons;
+    size_t n_listening;        /* texts of the first configuration's `listen` */
     unsigned connections_each; /* of a listener, at most */
     uint64_t id_seed;
     atomic_bool is_draining;   /* no new work: readyz says so */

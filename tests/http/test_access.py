@@ -609,7 +609,27 @@ def unix():
     assert os.path.exists(path)
     s = Platterd({"lab": www}, "--listen", "unix:" + path)
     assert sh(base + ["http://x/healthz"]) == b"ok\n"
+    # who does not get it, though other sockets are his, leaves it where it is
+    r = subprocess.run([BIN + "/platterd", "--listen", "127.0.0.1:0", "--listen", "unix:" + path],
+                       capture_output=True, timeout=30)
+    assert r.returncode == 1 and b"Address already in use" in r.stderr, r
+    assert sh(base + ["http://x/healthz"]) == b"ok\n"
+    # so does who still drains while the next one is there already
+    held = socket.create_connection(("127.0.0.1", s.port), 5)
+    held.sendall(b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1")
+    time.sleep(0.3)
+    s.proc.terminate()
+    for _ in range(200):
+        if not os.path.exists(path):
+            break
+        time.sleep(0.05)
+    next_one = Platterd({"lab": www}, "--listen", "unix:" + path)
+    assert s.proc.poll() is None and sh(base + ["http://x/healthz"]) == b"ok\n"
+    held.close()
+    s.proc.wait(60)  # a second signal would be impatience
     s.stop()
+    assert sh(base + ["http://x/healthz"]) == b"ok\n"
+    next_one.stop()
     assert not os.path.exists(path)
     with open(path, "w") as f:
         f.write("somebody's file")
