@@ -233,6 +233,19 @@ static void count_unread(struct server *s, const char *text)
         budgets_refuse(s->budgets, BUDGET_URL, NULL, NULL);
 }
 
+/* A message may quote a URL, and who reads logs may not use it. */
+static void hide_signatures(char *text)
+{
+    static const char name[] = "signature=",
+                      digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                 "abcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    for (char *p = text; (p = strstr(p, name));) {
+        p += sizeof(name) - 1;
+        memset(p, '*', strspn(p, digits));
+    }
+}
+
 __attribute__((format(printf, 2, 0))) static void
 on_mhd_log(void *cookie, const char *fmt, va_list ap)
 {
@@ -242,6 +255,7 @@ on_mhd_log(void *cookie, const char *fmt, va_list ap)
     (void)vsnprintf(text, sizeof(text), fmt, ap);
     count_unread((struct server *)cookie, text);
     text[strcspn(text, "\n")] = '\0';
+    hide_signatures(text);
     log_begin(&l, LOG_DEBUG, "http");
     log_text(&l, "text", text);
     log_end(&l);
