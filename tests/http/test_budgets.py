@@ -145,6 +145,29 @@ def _():
     others_are_served(server, "/disk/lab/disk.raw", "127.0.0.2")
 
 
+@case("max_waiting_per_client: a job with events counts to its end, and no longer")
+def _():
+    server = start("--max-waiting-per-client", "2", "--deadline", "20")
+    ask = asks("/v1/checksum/web/slow/disk.raw", "Accept: text/event-stream\r\n")
+    held = [connect(server, ask) for _ in range(2)]
+    for s in held:  # the job runs: the image is open
+        assert s.recv(12) == b"HTTP/1.1 200"
+    status, got = answer(connect(server, ask))
+    assert status == 429 and b"Retry-After: 1\r\n" in got, got
+    told(server, "max_waiting_per_client")
+    others_are_served(server, "/disk/lab/disk.raw", "127.0.0.3")
+    for s in held:
+        s.close()
+    end = time.time() + 15
+    while True:  # who left gives the place back
+        got = closes(connect(server, asks("/v1/checksum/lab/cold.raw", "Connection: close\r\n"
+                                          "Accept: text/event-stream\r\n")), 20)
+        if got.startswith(b"HTTP/1.1 200") or time.time() > end:
+            break
+        time.sleep(0.2)
+    assert b"event: checksum" in got, got
+
+
 @case("max_waiting_per_image: counted while it is opened, however the image is spelt")
 def _():
     server = start("--max-waiting-per-image", "4", "--deadline", "20")
