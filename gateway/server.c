@@ -424,6 +424,7 @@ struct server *server_new(struct config *config)
     const unsigned n = (unsigned)config->n_listen;
     s->connections_each =
         n ? descriptors_for_connections(config->max_connections * n) / n : 0;
+    s->connections_all = s->connections_each * n;
     s->budgets = budgets_new(config->client_memory);
     if (s->budgets)
         budgets_count_json(s->budgets);

@@ -32,6 +32,7 @@ struct server {
     size_t n_daemons;
     size_t n_listening;        /* texts of the first configuration's `listen` */
     unsigned connections_each; /* of a listener, at most */
+    unsigned connections_all;  /* of all that there were at the start */
     uint64_t id_seed;
     atomic_bool is_draining;   /* no new work: readyz says so */
     atomic_bool is_cancelled;  /* running work gives up */

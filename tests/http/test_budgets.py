@@ -355,6 +355,29 @@ def _():
     told(server, "client_timeout")
 
 
+@case("client_timeout: a reload that names fewer listeners makes the connections no fewer")
+def _():
+    path = tmp + "/listeners.json"
+
+    def write(*listen):  # beside that of live.py
+        with open(path, "w") as f:
+            json.dump({"listen": listen, "max_connections": 16, "client_timeout": 16,
+                       "max_connections_per_client": 64}, f)
+
+    write("127.0.0.1:0")
+    server = Platterd({}, "--config", path)
+    write()
+    server.proc.send_signal(signal.SIGHUP)
+    while "event=reloaded" not in server.text():
+        time.sleep(0.05)
+    assert "key=listen" in server.text()
+    held = [connect(server) for _ in range(15)]  # of 32 that there may be
+    time.sleep(6)
+    for s in held:
+        s.sendall(asks("/healthz"))
+        assert answer(s)[0] == 200
+
+
 @case("min_rate: a reader of some bytes a second is closed; one whose source is slow is not")
 def _():
     server = start("--client-timeout", "2", "--min-rate", "1M")
