@@ -691,6 +691,12 @@ def activation():
         end(proc)
     r = subprocess.run([BIN + "/platterd", "--listen", "systemd"], capture_output=True, timeout=30)
     assert r.returncode == 1 and b"no socket was handed over" in r.stderr
+    # more than there are: what the gateway has opened by itself is not among them
+    r = subprocess.run(["bash", "-c", "LISTEN_PID=$$ LISTEN_FDS=900 exec " + BIN +
+                        "/platterd --listen 127.0.0.1:0 --listen systemd"], capture_output=True,
+                       timeout=30)
+    assert r.returncode == 1 and r.stderr.count(b"event=listening") == 1, r.stderr[-500:]
+    assert b"none of that name" in r.stderr
 
 
 main()
