@@ -105,9 +105,16 @@ static bool is_token(const struct access_row *row,
     return CRYPTO_memcmp(row->digest, digest, ACCESS_DIGEST) == 0;
 }
 
-/* RFC 6125 6.4.3: a star stands for one whole label, the first. */
+/* RFC 6125 6.4.3: a star stands for one whole label, the first.  Only names of
+ * hosts have labels, and do not mind the case: "a@b.example" is not
+ * "*.example", and of two paths in a URI each may be somebody else. */
 static bool name_matches(const char *pattern, const char *name)
 {
+    static const char host[] = "abcdefghijklmnopqrstuvwxyz"
+                               "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+
+    if (name[strspn(name, host)])
+        return strcmp(pattern, name) == 0;
     if (strncmp(pattern, "*.", 2) == 0) {
         const char *const dot = strchr(name, '.');
         return dot && dot != name && strcasecmp(pattern + 1, dot) == 0;
@@ -212,8 +219,11 @@ static void add_tokens(struct sum *sum, const struct access_list *list,
     const struct access_row *found = NULL;
     unsigned n = 0;
 
-    const bool has_digest = EVP_Digest(ask->token, strlen(ask->token), digest,
-                                       &n, EVP_sha256(), NULL) == 1;
+    /* Nobody's token is nothing, even where the SHA-256 of nothing has got into
+     * a configuration: what cannot be read as a token is "" here. */
+    const bool has_digest =
+        *ask->token && EVP_Digest(ask->token, strlen(ask->token), digest, &n,
+                                  EVP_sha256(), NULL) == 1;
     for (size_t i = 0; i < list->n; i++) {
         const struct access_row *const row = &list->v[i];
         if (row->kind == ACCESS_TOKEN && is_token(row, digest))
@@ -259,17 +269,20 @@ static void add_signature(struct sum *sum, const struct access_list *list,
 }
 
 /* The rows for whom nothing has to be shown, as the configuration has them or
- * as they are without it. */
+ * as they are without it.  One that has expired is there, and gives nothing. */
 static void add_standing(struct sum *sum, const struct access_list *list,
                          const struct access_ask *ask)
 {
     static char local[] = "local", anonymous[] = "anonymous";
-    static const struct access_row all = {
-        .name = local, .kind = ACCESS_LOCAL, .scopes = ACCESS_ALL};
+    static const struct access_row all = {.name = local,
+                                          .kind = ACCESS_LOCAL,
+                                          .scopes = ACCESS_ALL,
+                                          .expires = INT64_MAX};
     static const struct access_row some = {.name = anonymous,
                                            .kind = ACCESS_ANONYMOUS,
                                            .scopes =
-                                               ACCESS_READ | ACCESS_METADATA};
+                                               ACCESS_READ | ACCESS_METADATA,
+                                           .expires = INT64_MAX};
     bool has_local = false, has_anonymous = false, has_others = false;
 
     for (size_t i = 0; i < list->n; i++) {
@@ -277,8 +290,9 @@ static void add_standing(struct sum *sum, const struct access_list *list,
         has_local = has_local || row->kind == ACCESS_LOCAL;
         has_anonymous = has_anonymous || row->kind == ACCESS_ANONYMOUS;
         has_others = has_others || row->kind > ACCESS_LOCAL;
-        if (row->kind == ACCESS_ANONYMOUS ||
-            (row->kind == ACCESS_LOCAL && ask->is_local))
+        if (ask->now < row->expires &&
+            (row->kind == ACCESS_ANONYMOUS ||
+             (row->kind == ACCESS_LOCAL && ask->is_local)))
             add(sum, row, ask);
     }
     if (!has_anonymous && !has_others)
@@ -306,7 +320,7 @@ enum access_verdict access_decide(const struct access_list *list,
         add_signature(&sum, list, ask);
     for (size_t i = 0; i < list->n && !is_refusal(sum.verdict); i++) {
         const struct access_row *const row = &list->v[i];
-        if (row->kind == ACCESS_CERTIFICATE &&
+        if (row->kind == ACCESS_CERTIFICATE && ask->now < row->expires &&
             is_certificate(row, ask->certificate)) {
             sum.has_shown = true;
             add(&sum, row, ask);

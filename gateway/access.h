@@ -63,7 +63,8 @@ struct access_row {
     size_t key_len;
     struct access_names images;  /* targets; "x*": all that begin with x */
     struct access_names secrets; /* that may be named with secret= */
-    int64_t expires;             /* seconds since 1970; INT64_MAX: never */
+    int64_t expires; /* seconds since 1970; INT64_MAX: never.  From then on the
+                        row gives nothing */
 };
 
 struct access_list {

@@ -65,7 +65,8 @@ void budgets_refuse(struct budgets *budgets, enum budget budget,
                     const char *client, const char *id);
 uint64_t budgets_refused(const struct budgets *budgets, enum budget budget);
 
-/* An owner's number, never 0.  kind: of what; secret seed. */
+/* An owner's number, never 0, that nobody else can guess (a seed of this
+ * process). */
 uint64_t budgets_number(const struct budgets *budgets, const void *data,
                         size_t len);
 /* One more of the owner's; false: it has `most`. */

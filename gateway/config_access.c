@@ -71,6 +71,10 @@ static bool certificate_name_ok(const char *text)
     return n && n <= MAX_CERTIFICATE_NAME;
 }
 
+/* What is left of a token that was lost on its way to sha256sum. */
+static const char of_nothing[] =
+    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 /* What the row asks for: one of these. */
 static void take_kind(struct config_parse *p, const struct config_at *at,
                       struct access_row *row, enum access_kind kind,
@@ -78,6 +82,8 @@ static void take_kind(struct config_parse *p, const struct config_at *at,
 {
     row->kind = kind;
     if (kind == ACCESS_TOKEN) {
+        if (strcmp(text, of_nothing) == 0)
+            config_bad(p, at, "is the SHA-256 of nothing");
         if (!access_digest(text, row->digest))
             config_bad(p, at,
                        "must be the SHA-256 of a token, 64 hexadecimal digits "

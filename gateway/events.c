@@ -101,6 +101,7 @@ static void run(void *cookie)
 
     request_io_init(&io, r, 0);
     const enum plt_status st = e->job(r, &io.io, on_progress, e);
+    budgets_leave(r->server->budgets, COUNT_WAITING, r->share);
     char *const last = final_event(r, st);
     lock_take(&e->lock);
     e->last = last;
@@ -151,13 +152,30 @@ static void on_free(void *cookie)
     events_unref(e);
 }
 
+static enum MHD_Result refuse(struct request *r, enum budget over,
+                              const char *why)
+{
+    r->over = over;
+    r->err.status = plt_fail(&r->err, PLT_BUSY, "%s", why);
+    return answer_error(r, &r->err);
+}
+
 enum MHD_Result answer_events(struct request *r, events_job *job)
 {
-    struct events *const e = calloc(1, sizeof(*e));
-    struct plt_error busy = {.at = PLT_AT_NONE};
+    struct budgets *const budgets = r->server->budgets;
 
-    if (!e)
+    /* The place it had ended with the opening of the image; the job, which may
+     * take minutes, has its own: of its client, not among the image's readers.
+     */
+    if (!budgets_enter(budgets, COUNT_WAITING, r->share,
+                       r->server->config->max_waiting_per_client))
+        return refuse(r, BUDGET_WAITING_PER_CLIENT,
+                      "too many of this client wait");
+    struct events *const e = calloc(1, sizeof(*e));
+    if (!e) {
+        budgets_leave(budgets, COUNT_WAITING, r->share);
         return answer_queue(r, MHD_HTTP_OK, NULL);
+    }
     lock_init(&e->lock);
     e->request = r;
     e->job = job;
@@ -166,16 +184,17 @@ enum MHD_Result answer_events(struct request *r, events_job *job)
     struct MHD_Response *const response = MHD_create_response_from_callback(
         MHD_SIZE_UNKNOWN, sizeof(e->progress) * 8, on_read, e, on_free);
     if (!response) {
+        budgets_leave(budgets, COUNT_WAITING, r->share);
         events_unref(e);
         events_unref(e);
         return answer_queue(r, MHD_HTTP_OK, NULL);
     }
     if (!request_work(r, run, e, false)) {
+        budgets_leave(budgets, COUNT_WAITING, r->share);
         events_unref(e);
         MHD_destroy_response(response);
         atomic_store(&r->is_gone, false);
-        busy.status = plt_fail(&busy, PLT_BUSY, "no worker is free");
-        return answer_error(r, &busy);
+        return refuse(r, BUDGET_WORKERS, "no worker is free");
     }
     answer_header(r, response, "Content-Type", "text/event-stream");
     answer_header(r, response, "Cache-Control", "no-store");

@@ -180,10 +180,17 @@ static bool is_named(unsigned i, const char *name)
     return names && strlen(name) == n && memcmp(names, name, n) == 0;
 }
 
-static bool is_listening(int fd)
+/* What is handed over comes through exec, and what this process has opened by
+ * itself would not: with a wrong LISTEN_FDS, or when two texts ask for one
+ * socket, none has two servers, nor plain HTTP and TLS at once. */
+static bool is_to_take(int fd)
 {
     int on = 0;
     socklen_t len = sizeof(on);
+    const int flags = fcntl(fd, F_GETFD);
+
+    if (flags < 0 || flags & FD_CLOEXEC)
+        return false;
     return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) == 0 && on;
 }
 
@@ -196,8 +203,9 @@ static size_t open_passed(const char *text, const struct listen_spec *spec,
         const int fd = FIRST_PASSED + (int)i;
         if (*spec->name && !is_named(i, spec->name))
             continue;
-        if (!is_listening(fd)) {
-            (void)fail(text, "a descriptor is no listening socket", -1);
+        if (!is_to_take(fd)) {
+            (void)fail(text, "a descriptor is no listening socket, or taken",
+                       -1);
             continue;
         }
         const int copy = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_PASSED);
@@ -205,6 +213,7 @@ static size_t open_passed(const char *text, const struct listen_spec *spec,
             (void)fail(text, strerror(errno), copy);
         else
             fds[n++] = copy;
+        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     }
     if (!n)
         (void)fail(text,

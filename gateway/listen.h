@@ -37,7 +37,8 @@ bool listen_has_passed(void);
  * descriptors in fds.  A unix socket has mode 0660, and takes the place of one
  * that nobody listens on any more.  0: none, which was printed. */
 size_t listen_open(const char *text, int *fds, size_t most);
-/* What a text has left behind: the name of a unix socket. */
+/* What a text has left behind: the name of a unix socket.  Only of one that was
+ * opened, and before it is closed: it may be another process's afterwards. */
 void listen_remove(const char *text);
 
 /* "ADDR:PORT", "unix:PATH"; of a socket that listens. */

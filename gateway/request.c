@@ -39,13 +39,16 @@ struct request *request_new(struct server *server, const char *raw_uri)
     /* Unique in the process, and unlike between processes. */
     const uint64_t id = (n + server->id_seed) * UINT64_C(0x9e3779b97f4a7c15);
     (void)snprintf(r->id, sizeof(r->id), "%016llx", (unsigned long long)id);
-    /* RFC 9112 3.2.2: the absolute form is for proxies, and must be taken. */
-    if (strncmp(path, "http://", 7) == 0 || strncmp(path, "https://", 8) == 0) {
-        path = strchr(strstr(path, "://") + 3, '/');
-        path = path ? path : "/";
+    /* RFC 9112 3.2.2: the absolute form is for proxies, and must be taken. What
+     * is behind its '?' is no path, were there a slash in it. */
+    const bool is_absolute =
+        strncmp(path, "http://", 7) == 0 || strncmp(path, "https://", 8) == 0;
+    if (is_absolute) {
+        path = strstr(path, "://") + 3;
+        path += strcspn(path, "/?");
     }
     const size_t len = strcspn(path, "?");
-    r->path = strndup(path, len);
+    r->path = is_absolute && !len ? strdup("/") : strndup(path, len);
     r->query = path[len] ? strdup(path + len + 1) : NULL;
     /* Without its selectors it would be another image. */
     r->has_no_memory = !r->path || (path[len] && !r->query);

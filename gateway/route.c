@@ -148,6 +148,19 @@ static enum plt_status parse_reference(struct request *r)
     return st;
 }
 
+void route_look(struct request *r)
+{
+    const struct plt_error none = r->err;
+
+    /* A signature is good or bad once the image is known. */
+    if (r->signature.state == SIGNATURE_GIVEN && !r->has_no_memory &&
+        r->route->kind != KIND_PLAIN)
+        (void)parse_reference(r);
+    (void)admit(r);
+    reference_release(&r->reference);
+    r->err = none;
+}
+
 enum MHD_Result route_dispatch(struct request *r, bool is_first)
 {
     const struct route *const route = r->route;

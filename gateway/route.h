@@ -42,6 +42,9 @@ const struct route *route_at(size_t i);
 size_t route_index(const struct route *route);
 const struct route *route_find(const char *path);
 
+/* Before the body of a POST: may its client do that, so that the body is worth
+ * being kept?  In request->verdict; what else is wrong is said afterwards. */
+void route_look(struct request *request);
 /* Answer a request whose header, and body when it has one, is there; called
  * again when a job is ready. */
 enum MHD_Result route_dispatch(struct request *request, bool is_first);

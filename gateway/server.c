@@ -138,7 +138,7 @@ static enum MHD_Result on_request(void *cookie,
         if (mistake)
             return answer_mistake(r, mistake);
         if (r->route && strcmp(method, "POST") == 0)
-            (void)admit(r);
+            route_look(r);
         return is_too_large(r) ? answer_too_large(r) : MHD_YES;
     }
     if (*upload_len) {
@@ -233,6 +233,19 @@ static void count_unread(struct server *s, const char *text)
         budgets_refuse(s->budgets, BUDGET_URL, NULL, NULL);
 }
 
+/* A message may quote a URL, and who reads logs may not use it. */
+static void hide_signatures(char *text)
+{
+    static const char name[] = "signature=",
+                      digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                 "abcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    for (char *p = text; (p = strstr(p, name));) {
+        p += sizeof(name) - 1;
+        memset(p, '*', strspn(p, digits));
+    }
+}
+
 __attribute__((format(printf, 2, 0))) static void
 on_mhd_log(void *cookie, const char *fmt, va_list ap)
 {
@@ -242,6 +255,7 @@ on_mhd_log(void *cookie, const char *fmt, va_list ap)
     (void)vsnprintf(text, sizeof(text), fmt, ap);
     count_unread((struct server *)cookie, text);
     text[strcspn(text, "\n")] = '\0';
+    hide_signatures(text);
     log_begin(&l, LOG_DEBUG, "http");
     log_text(&l, "text", text);
     log_end(&l);
@@ -411,6 +425,7 @@ struct server *server_new(struct config *config)
     const unsigned n = (unsigned)config->n_listen;
     s->connections_each =
         n ? descriptors_for_connections(config->max_connections * n) / n : 0;
+    s->connections_all = s->connections_each * n;
     s->budgets = budgets_new(config->client_memory);
     if (s->budgets)
         budgets_count_json(s->budgets);
@@ -424,8 +439,10 @@ struct server *server_new(struct config *config)
         (void)fprintf(stderr, "platterd: %s\n", err.text);
         is_good = false;
     }
-    for (size_t i = 0; i < config->n_listen && is_good; i++)
+    for (size_t i = 0; i < config->n_listen && is_good; i++) {
         is_good = start_listening(s, config->listen[i]);
+        s->n_listening += is_good;
+    }
     if (!is_good) {
         server_free(s);
         return NULL;
@@ -518,6 +535,18 @@ bool server_reload(struct server *s, struct config *config)
 
 /* ---- Stop ---- */
 
+/* Names of unix sockets, ours alone, and while somebody still answers on them:
+ * from then on the next process may have put its own there. */
+static void remove_names(struct server *s)
+{
+    const struct config *first = s->old;
+
+    while (first->older)
+        first = first->older;
+    for (size_t i = 0; i < s->n_listening; i++)
+        listen_remove(first->listen[i]);
+}
+
 static void wait_idle(struct server *s, uint64_t until)
 {
     while (atomic_load(&s->n_active) && clock_now() < until) {
@@ -535,6 +564,7 @@ void server_free(struct server *s)
     /* Closed when libmicrohttpd's threads have ended, which may still look at
      * them.  Who knocks is refused from here on, but at a socket of the service
      * manager's: there the next process takes them. */
+    remove_names(s);
     for (size_t i = 0; i < s->n_daemons; i++) {
         fds[i] = MHD_quiesce_daemon(s->daemons[i]);
         if (fds[i] >= 0 && !s->is_passed[i])
@@ -559,8 +589,6 @@ void server_free(struct server *s)
     budgets_free(s->budgets);
     while (s->old) {
         struct config *const older = s->old->older;
-        for (size_t i = 0; !older && s->n_daemons && i < s->old->n_listen; i++)
-            listen_remove(s->old->listen[i]); /* as it was at the start */
         config_release(s->old);
         free(s->old);
         s->old = older;

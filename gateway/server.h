@@ -31,7 +31,9 @@ struct server {
     struct MHD_Daemon *daemons[CONFIG_MAX_LISTEN];
     bool is_passed[CONFIG_MAX_LISTEN]; /* its socket is the manager's as well */
     size_t n_daemons;
+    size_t n_listening;        /* texts of the first configuration's `listen` */
     unsigned connections_each; /* of a listener, at most */
+    unsigned connections_all;  /* of all that there were at the start */
     uint64_t id_seed;
     atomic_bool is_draining;   /* no new work: readyz says so */
     atomic_bool is_cancelled;  /* running work gives up */

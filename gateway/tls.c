@@ -221,13 +221,12 @@ int tls_certificate(gnutls_session_t session, const gnutls_datum_t *authorities,
 
 /* ---- Who a client is ---- */
 
-static bool add_name(FILE *out, const char *name, size_t len)
+static void add_name(FILE *out, const char *name, size_t len)
 {
     if (!len || memchr(name, '\0', len))
-        return false;
+        return;
     (void)fwrite(name, 1, len, out);
     (void)fputc('\0', out);
-    return true;
 }
 
 static void write_names(FILE *out, gnutls_x509_crt_t c)
@@ -241,14 +240,18 @@ static void write_names(FILE *out, gnutls_x509_crt_t c)
         kind = gnutls_x509_crt_get_subject_alt_name(c, i, name, &len, NULL);
         if (kind == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
             break;
-        if (kind == GNUTLS_SAN_DNSNAME || kind == GNUTLS_SAN_URI ||
-            kind == GNUTLS_SAN_RFC822NAME)
-            has_name = add_name(out, name, len) || has_name;
+        const bool is_ours = kind == GNUTLS_SAN_DNSNAME ||
+                             kind == GNUTLS_SAN_URI ||
+                             kind == GNUTLS_SAN_RFC822NAME;
+        if (is_ours)
+            add_name(out, name, len);
+        /* One that is too long to be read still says who it is. */
+        has_name = has_name || is_ours || kind == GNUTLS_E_SHORT_MEMORY_BUFFER;
     }
     size_t len = sizeof(name);
     if (!has_name && gnutls_x509_crt_get_dn_by_oid(
                          c, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name, &len) == 0)
-        (void)add_name(out, name, len);
+        add_name(out, name, len);
 }
 
 /* The client's own certificate, when the whole chain is good; new. */

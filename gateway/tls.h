@@ -40,7 +40,7 @@ enum tls_client { TLS_NO_CLIENT, TLS_GOOD_CLIENT, TLS_BAD_CLIENT };
 /* Is there a certificate of the client, good for that use today and signed by
  * one of the authorities?  GOOD: *names are its DNS names, URIs and mail
  * addresses, without them its common name, each with its NUL, and one more;
- * new. A name with a NUL in it is left out. */
+ * new. A name with a NUL in it, or of more than 1024 bytes, is left out. */
 enum tls_client tls_client_names(gnutls_session_t session, char **names);
 
 #endif

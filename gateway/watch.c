@@ -122,8 +122,7 @@ static void look_all_locked(struct watch *w) LOCK_HELD(&w->lock);
 static void look_all_locked(struct watch *w)
 {
     const uint64_t now = clock_now();
-    const uint64_t most =
-        (uint64_t)w->server->connections_each * w->server->config->n_listen;
+    const unsigned most = w->server->connections_all;
     const bool is_full = w->n > most - most / 8;
 
     for (struct watched *c = w->connections; c; c = c->next)

@@ -3,7 +3,7 @@
 sockets, sockets of systemd, the audit log.  The clients are curl, openssl, qemu-img
 and systemd-socket-activate; the expected codes of signed URLs come from Python's
 hmac, not from ours."""
-import base64, hmac, json, os, sys, urllib.parse
+import base64, hmac, json, os, struct, sys, urllib.parse
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from live import *
 
@@ -52,6 +52,7 @@ ROWS = {"reader": {"token_sha256": digest("reader"), "scopes": ["read"]},
         "some": {"token_sha256": digest("some"), "scopes": []},
         "hv": {"signing_key": tmp + "/sign.key", "scopes": ["read", "metadata"],
                "images": ["lab/*"]},
+        "fetch": {"signing_key": tmp + "/sign.key", "scopes": ["mirror"], "images": ["lab/*"]},
         "local": {"scopes": []}}
 
 
@@ -192,6 +193,37 @@ def signed():
     r = server.get(info + "?" + "&".join(sign(info, soon, route="/v1/info/")))
     assert r.status == 200, r.body
     assert "signature" not in server.text() and parts[2][10:40] not in server.text()
+
+
+@case("a signature is in no log, also where libmicrohttpd quotes the URL of who has left")
+def quoted():
+    s = Closed(config("quoted", ROWS), "--log-level", "debug")
+    u = "/disk/lab/disk.qcow2"
+    parts = sign(u, int(time.time()) + 600)
+    for _ in range(500):
+        c = socket.create_connection(("127.0.0.1", s.port), 5)
+        c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        c.sendall(f"GET {u};{';'.join(parts)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        time.sleep(random.random() / 100)
+        c.close()
+        if "signature=" in s.text():
+            break
+    assert "signature=***" in s.text(), s.text()[-500:]
+    assert parts[2] not in s.text()
+
+
+@case("a signed URL is enough for a POST: its body counts, and that of a forged one does not")
+def signed_post():
+    u = "/v1/trace/lab/disk.raw"
+    good = "?" + "&".join(sign(u, int(time.time()) + 60, "fetch", route="/v1/trace/"))
+    for body, status in (('{"seconds": 5}', 200), ('{"seconds": 5, "x": 1}', 400),
+                         ('{"seconds": 5}' + " " * (200 << 10), 200), ("", 400)):
+        r = server.get(u + good, JSON, "POST", body=body)
+        assert r.status == status, (body[:30], r.status, r.body)
+    assert server.get(u + good, {}, "DELETE").status == 204
+    forged = good[:-9] + ("AAAAAAAAA" if good[-9:] != "AAAAAAAAA" else "BBBBBBBBB")
+    for body, status in (('{"seconds": 5}', 403), (" " * (200 << 10), 413)):
+        assert server.get(u + forged, JSON, "POST", body=body).status == status
 
 
 @case("platter token and platter sign make what the gateway takes")
@@ -386,6 +418,10 @@ certificate("named", "good", "ops.example", "", "clientAuth")
 certificate("forged", "evil", "ops.example", "DNS:e1.edge.example", "clientAuth")
 certificate("wronguse", "good", "ops.example", "", "serverAuth")
 certificate("old", "good", "ops.example", "", "clientAuth", "-1")
+# a name of a host before the @, a label with a blank, and names too long to read
+certificate("mail", "good", "x", "email:me@e1.edge.example", "clientAuth")
+certificate("phrase", "good", "it is e1.edge.example", "", "clientAuth")
+certificate("long", "good", "ops.example", "URI:urn:" + "a" * 1500, "clientAuth")
 certificate("deep", "good", "x", "DNS:a.b.edge.example", "clientAuth")
 sh("cat srv.pem good-ca.pem > live.pem; cp srv.key live.key")
 secure = Closed(config("tls", {
@@ -453,7 +489,8 @@ def clients():
                                              "/v1/images"))
     post = ("-H", "Content-Type: application/json", "-d", IMAGE, images)
     for who, want in ((None, (401, 401, 401)), ("edge", (200, 200, 403)), ("named", (200, 403, 201)),
-                      ("deep", (401, 401, 401)), ("forged", (403, 403, 403)),
+                      ("deep", (401, 401, 401)), ("mail", (401, 401, 401)),
+                      ("phrase", (401, 401, 401)), ("long", (401, 401, 401)), ("forged", (403, 403, 403)),
                       ("wronguse", (403, 403, 403)), ("old", (403, 403, 403))):
         got = tuple(curl(*args, who=who)[0] for args in ((disk,), (info,), post))
         assert got == want, (who, got)
@@ -551,6 +588,7 @@ def mistakes():
     row = {"token_sha256": "0" * 64, "scopes": ["read"]}
     for bad, why in (({**row, "token_sha256": "0" * 63}, "64 hexadecimal"),
                      ({**row, "token_sha256": TOKENS["boss"]}, "64 hexadecimal"),
+                     ({**row, "token_sha256": hashlib.sha256(b"").hexdigest()}, "of nothing"),
                      ({**row, "scopes": ["write"]}, "read, metadata, mirror, admin"),
                      ({**row, "scopes": "read"}, "array"), ({"scopes": ["read"]}, "none of"),
                      ({"token_sha256": "0" * 64}, "no scopes"), ({**row, "x": 1}, "unknown key"),
@@ -588,7 +626,27 @@ def unix():
     assert os.path.exists(path)
     s = Platterd({"lab": www}, "--listen", "unix:" + path)
     assert sh(base + ["http://x/healthz"]) == b"ok\n"
+    # who does not get it, though other sockets are his, leaves it where it is
+    r = subprocess.run([BIN + "/platterd", "--listen", "127.0.0.1:0", "--listen", "unix:" + path],
+                       capture_output=True, timeout=30)
+    assert r.returncode == 1 and b"Address already in use" in r.stderr, r
+    assert sh(base + ["http://x/healthz"]) == b"ok\n"
+    # so does who still drains while the next one is there already
+    held = socket.create_connection(("127.0.0.1", s.port), 5)
+    held.sendall(b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1")
+    time.sleep(0.3)
+    s.proc.terminate()
+    for _ in range(200):
+        if not os.path.exists(path):
+            break
+        time.sleep(0.05)
+    next_one = Platterd({"lab": www}, "--listen", "unix:" + path)
+    assert s.proc.poll() is None and sh(base + ["http://x/healthz"]) == b"ok\n"
+    held.close()
+    s.proc.wait(60)  # a second signal would be impatience
     s.stop()
+    assert sh(base + ["http://x/healthz"]) == b"ok\n"
+    next_one.stop()
     assert not os.path.exists(path)
     with open(path, "w") as f:
         f.write("somebody's file")
@@ -633,6 +691,12 @@ def activation():
         end(proc)
     r = subprocess.run([BIN + "/platterd", "--listen", "systemd"], capture_output=True, timeout=30)
     assert r.returncode == 1 and b"no socket was handed over" in r.stderr
+    # more than there are: what the gateway has opened by itself is not among them
+    r = subprocess.run(["bash", "-c", "LISTEN_PID=$$ LISTEN_FDS=900 exec " + BIN +
+                        "/platterd --listen 127.0.0.1:0 --listen systemd"], capture_output=True,
+                       timeout=30)
+    assert r.returncode == 1 and r.stderr.count(b"event=listening") == 1, r.stderr[-500:]
+    assert b"none of that name" in r.stderr
 
 
 main()

@@ -145,6 +145,29 @@ def _():
     others_are_served(server, "/disk/lab/disk.raw", "127.0.0.2")
 
 
+@case("max_waiting_per_client: a job with events counts to its end, and no longer")
+def _():
+    server = start("--max-waiting-per-client", "2", "--deadline", "20")
+    ask = asks("/v1/checksum/web/slow/disk.raw", "Accept: text/event-stream\r\n")
+    held = [connect(server, ask) for _ in range(2)]
+    for s in held:  # the job runs: the image is open
+        assert s.recv(12) == b"HTTP/1.1 200"
+    status, got = answer(connect(server, ask))
+    assert status == 429 and b"Retry-After: 1\r\n" in got, got
+    told(server, "max_waiting_per_client")
+    others_are_served(server, "/disk/lab/disk.raw", "127.0.0.3")
+    for s in held:
+        s.close()
+    end = time.time() + 15
+    while True:  # who left gives the place back
+        got = closes(connect(server, asks("/v1/checksum/lab/cold.raw", "Connection: close\r\n"
+                                          "Accept: text/event-stream\r\n")), 20)
+        if got.startswith(b"HTTP/1.1 200") or time.time() > end:
+            break
+        time.sleep(0.2)
+    assert b"event: checksum" in got, got
+
+
 @case("max_waiting_per_image: counted while it is opened, however the image is spelt")
 def _():
     server = start("--max-waiting-per-image", "4", "--deadline", "20")
@@ -360,6 +383,29 @@ def _():
             assert time.time() - began < 10
     assert time.time() - began < 10
     told(server, "client_timeout")
+
+
+@case("client_timeout: a reload that names fewer listeners makes the connections no fewer")
+def _():
+    path = tmp + "/listeners.json"
+
+    def write(*listen):  # beside that of live.py
+        with open(path, "w") as f:
+            json.dump({"listen": listen, "max_connections": 16, "client_timeout": 16,
+                       "max_connections_per_client": 64}, f)
+
+    write("127.0.0.1:0")
+    server = Platterd({}, "--config", path)
+    write()
+    server.proc.send_signal(signal.SIGHUP)
+    while "event=reloaded" not in server.text():
+        time.sleep(0.05)
+    assert "key=listen" in server.text()
+    held = [connect(server) for _ in range(15)]  # of 32 that there may be
+    time.sleep(6)
+    for s in held:
+        s.sendall(asks("/healthz"))
+        assert answer(s)[0] == 200
 
 
 @case("min_rate: a reader of some bytes a second is closed; one whose source is slow is not")

@@ -7,6 +7,7 @@
 
 static char names[][16] = {"anonymous", "local", "ci", "edge", "hv"};
 static char pattern[] = "*.edge.example", image[] = "lab/a*", secret[] = "one";
+static char spiffe[] = "spiffe://d/admin";
 static char *images[] = {image}, *secrets[] = {secret};
 static uint8_t key[16];
 static char target[] = "lab/abc", other[] = "lab/b", asked[] = "one,two";
@@ -44,13 +45,19 @@ Test(access, without_rows_all_read_and_who_is_here_does_everything)
 Test(access, rights_add_up_and_a_wrong_token_takes_all_away)
 {
     /* SHA-256 of "abc", FIPS 180-4 */
-    struct access_row rows[] = {
-        {.name = names[0], .kind = ACCESS_ANONYMOUS, .scopes = ACCESS_READ},
-        {.name = names[2],
-         .kind = ACCESS_TOKEN,
-         .scopes = ACCESS_METADATA,
-         .expires = 2000}};
-    const struct access_list list = {.v = rows, .n = 2};
+    struct access_row rows[] = {{.name = names[0],
+                                 .kind = ACCESS_ANONYMOUS,
+                                 .scopes = ACCESS_READ,
+                                 .expires = INT64_MAX},
+                                {.name = names[2],
+                                 .kind = ACCESS_TOKEN,
+                                 .scopes = ACCESS_METADATA,
+                                 .expires = 2000},
+                                {.name = names[3],
+                                 .kind = ACCESS_TOKEN,
+                                 .scopes = ACCESS_ALL,
+                                 .expires = 2000}};
+    const struct access_list list = {.v = rows, .n = 3};
     struct access_ask ask = ask_for(ACCESS_READ, NULL);
 
     cr_assert(access_digest("ba7816bf8f01cfea414140de5dae2223"
@@ -70,6 +77,10 @@ Test(access, rights_add_up_and_a_wrong_token_takes_all_away)
     cr_assert(decide(&list, &ask) == ACCESS_UNKNOWN);
     ask.token = "";
     cr_assert(decide(&list, &ask) == ACCESS_UNKNOWN);
+    cr_assert(access_digest("e3b0c44298fc1c149afbf4c8996fb924"
+                            "27ae41e4649b934ca495991b7852b855",
+                            rows[2].digest));
+    cr_assert(decide(&list, &ask) == ACCESS_UNKNOWN, "nothing is no token");
     ask.token = "abc";
     ask.now = 2000;
     cr_assert(decide(&list, &ask) == ACCESS_EXPIRED);
@@ -86,15 +97,13 @@ Test(access, a_star_is_one_label)
     static const struct {
         const char *names; /* each with its NUL, and one more */
         bool is_good;
-    } cases[] = {{"a.edge.example\0", true},
-                 {"A.EDGE.example\0", true},
-                 {"x\0b.edge.example\0", true},
-                 {"edge.example\0", false},
-                 {".edge.example\0", false},
-                 {"a.b.edge.example\0", false},
-                 {"aedge.example\0", false},
-                 {"a.edge.example.org\0", false},
-                 {"", false}};
+    } cases[] = {
+        {"a.edge.example\0", true},        {"A.EDGE.example\0", true},
+        {"x\0b.edge.example\0", true},     {"edge.example\0", false},
+        {".edge.example\0", false},        {"a.b.edge.example\0", false},
+        {"aedge.example\0", false},        {"a.edge.example.org\0", false},
+        {"me@a.edge.example\0", false},    {"urn:a.edge.example\0", false},
+        {"it is a.edge.example\0", false}, {"", false}};
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct access_ask ask = ask_for(ACCESS_READ, NULL);
@@ -106,12 +115,51 @@ Test(access, a_star_is_one_label)
     }
 }
 
+Test(access, a_name_that_is_no_host_is_compared_as_it_stands)
+{
+    struct access_row rows[] = {{.name = names[3],
+                                 .kind = ACCESS_CERTIFICATE,
+                                 .scopes = ACCESS_READ,
+                                 .certificate = spiffe,
+                                 .expires = INT64_MAX}};
+    const struct access_list list = {.v = rows, .n = 1};
+    struct access_ask ask = ask_for(ACCESS_READ, NULL);
+
+    ask.certificate = "spiffe://d/admin\0";
+    cr_assert(decide(&list, &ask) == ACCESS_OK);
+    ask.certificate = "spiffe://d/Admin\0";
+    cr_assert(decide(&list, &ask) == ACCESS_NEEDED);
+}
+
+Test(access, every_kind_of_row_expires)
+{
+    static const enum access_kind kinds[] = {ACCESS_ANONYMOUS, ACCESS_LOCAL,
+                                             ACCESS_CERTIFICATE};
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        struct access_row rows[] = {{.name = names[3],
+                                     .kind = kinds[i],
+                                     .scopes = ACCESS_ALL,
+                                     .certificate = pattern,
+                                     .expires = 2000}};
+        const struct access_list list = {.v = rows, .n = 1};
+        struct access_ask ask = ask_for(ACCESS_ADMIN, NULL);
+        ask.is_local = kinds[i] == ACCESS_LOCAL;
+        ask.certificate = "a.edge.example\0";
+        ask.now = 1999;
+        cr_assert(decide(&list, &ask) == ACCESS_OK);
+        ask.now = 2000;
+        cr_assert(decide(&list, &ask) != ACCESS_OK);
+    }
+}
+
 Test(access, images_and_secrets_bound_a_row)
 {
     struct access_row rows[] = {
         {.name = names[0],
          .kind = ACCESS_ANONYMOUS,
          .scopes = ACCESS_ALL,
+         .expires = INT64_MAX,
          .images = {.v = images, .n = 1, .is_given = true},
          .secrets = {.v = secrets, .n = 1, .is_given = true}}};
     const struct access_list list = {.v = rows, .n = 1};
