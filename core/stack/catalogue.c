@@ -33,6 +33,9 @@ struct catalogue {
     struct lock lock;
     struct entry *v; /* n of them, unordered; guarded by lock, as n */
     size_t n;
+    /* Registered ones whose names the configuration has taken: kept in the file
+     * for when it lets go of them; guarded by lock. */
+    json_t *hidden;
 };
 
 struct catalogue *catalogue_new(int state_dir, const struct policy *policy)
@@ -44,6 +47,12 @@ struct catalogue *catalogue_new(int state_dir, const struct policy *policy)
     c->state_dir = state_dir;
     c->policy = policy;
     lock_init(&c->lock);
+    c->hidden = json_array();
+    if (!c->hidden) {
+        lock_release(&c->lock);
+        free(c);
+        return NULL;
+    }
     return c;
 }
 
@@ -60,6 +69,7 @@ void catalogue_free(struct catalogue *c)
     for (size_t i = 0; i < c->n; i++)
         entry_release(&c->v[i]);
     free(c->v);
+    json_decref(c->hidden);
     lock_release(&c->lock);
     free(c);
 }
@@ -264,6 +274,8 @@ static enum plt_status keep_locked(struct catalogue *c, struct plt_error *err)
         if (!c->v[i].is_configured)
             (void)json_array_append(list, c->v[i].told);
     }
+    if (root)
+        (void)json_array_extend(list, c->hidden);
     json_decref(list);
     AUTO_JSON_TEXT char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
@@ -306,12 +318,63 @@ static enum plt_status read_file(struct catalogue *c, char **text,
     return PLT_OK;
 }
 
-/* One of the file's: a name that the configuration has taken since is left
- * out. */
+/* May a registered image have this name now? */
+static bool is_free_locked(struct catalogue *c, const struct policy *policy,
+                           json_t *told)
+{
+    const char *const name = json_string_value(json_object_get(told, "name"));
+    return !policy_has_origin(policy, name) && !find_locked(c, name);
+}
+
+/* It is what it says; told is kept. */
+static enum plt_status take_told_locked(struct catalogue *c, json_t *told,
+                                        struct plt_error *err)
+{
+    struct reference r;
+    enum plt_status st = take_reference(told, &r, err);
+
+    if (st != PLT_OK)
+        return st;
+    st = append_locked(c, told, &r, false, err);
+    if (st == PLT_OK)
+        (void)json_incref(told);
+    else
+        reference_release(&r);
+    return st;
+}
+
+static enum plt_status hide_locked(struct catalogue *c, json_t *told,
+                                   struct plt_error *err)
+{
+    struct log_line l;
+
+    log_begin(&l, LOG_WARN, "registered_image_hidden");
+    log_text(&l, "image", json_string_value(json_object_get(told, "name")));
+    log_end(&l);
+    return json_array_append(c->hidden, told) == 0
+               ? PLT_OK
+               : plt_fail(err, PLT_NOMEM, "an image");
+}
+
+/* Those whose names the configuration has let go of. */
+static void unhide_locked(struct catalogue *c, const struct policy *policy)
+{
+    struct plt_error ignored;
+
+    for (size_t i = 0; i < json_array_size(c->hidden);) {
+        json_t *const told = json_array_get(c->hidden, i);
+        if (is_free_locked(c, policy, told) &&
+            take_told_locked(c, told, &ignored) == PLT_OK)
+            (void)json_array_remove(c->hidden, i);
+        else
+            i++;
+    }
+}
+
+/* One of the file's. */
 static enum plt_status load_one(struct catalogue *c, json_t *told,
                                 struct plt_error *err)
 {
-    struct reference r;
     json_t *const bare = json_deep_copy(told);
     enum plt_status st = bare ? PLT_OK : plt_fail(err, PLT_NOMEM, "an image");
 
@@ -320,25 +383,10 @@ static enum plt_status load_one(struct catalogue *c, json_t *told,
         st = check_entry(bare, err);
     }
     json_decref(bare);
-    const char *const name = json_string_value(json_object_get(told, "name"));
     if (st != PLT_OK)
         return st;
-    if (policy_has_origin(c->policy, name) || find_locked(c, name)) {
-        struct log_line l;
-        log_begin(&l, LOG_WARN, "registered_image_hidden");
-        log_text(&l, "image", name);
-        log_end(&l);
-        return PLT_OK;
-    }
-    st = take_reference(told, &r, err);
-    if (st == PLT_OK) {
-        st = append_locked(c, told, &r, false, err);
-        if (st == PLT_OK)
-            (void)json_incref(told);
-        else
-            reference_release(&r);
-    }
-    return st;
+    return is_free_locked(c, c->policy, told) ? take_told_locked(c, told, err)
+                                              : hide_locked(c, told, err);
 }
 
 enum plt_status catalogue_load(struct catalogue *c, struct plt_error *err)
@@ -566,8 +614,12 @@ bool catalogue_replace(struct catalogue *c, struct catalogue *other)
     /* What stays goes over to the new list, then the lists change places. */
     for (size_t i = 0; i < c->n; i++) {
         struct entry *const e = &c->v[i];
-        if (e->is_configured || find_locked(other, name_of(e)) ||
-            policy_has_origin(other->policy, name_of(e)))
+        const bool is_taken = find_locked(other, name_of(e)) ||
+                              policy_has_origin(other->policy, name_of(e));
+        struct plt_error ignored;
+        if (!e->is_configured && is_taken) /* without memory: until a restart */
+            (void)hide_locked(c, e->told, &ignored);
+        if (e->is_configured || is_taken)
             continue;
         other->v[other->n++] = *e;
         *e = c->v[--c->n];
@@ -579,6 +631,7 @@ bool catalogue_replace(struct catalogue *c, struct catalogue *other)
     c->n = other->n;
     other->v = v;
     other->n = n;
+    unhide_locked(c, other->policy);
     lock_give(&c->lock);
     return true;
 }

@@ -372,6 +372,61 @@ def live_daemons():
     return live._daemons
 
 
+@case("images: a name that the configuration takes is kept, and comes back when it lets go")
+def hidden():
+    state = tmp + "/hidden-state"
+
+    def post(s, name):
+        body = json.dumps({"name": name, "source": "lab/" + os.path.basename(one)})
+        return s.get("/v1/images", {"Content-Type": "application/json"}, "POST", body=body).status
+
+    one = [f for f in sorted(os.listdir(www)) if f.endswith(".raw")][0]
+    config = tmp + "/hidden.json"
+
+    def configure(**more):
+        with open(config, "w") as f:
+            json.dump({"origins": {"lab": {"path": www}, **more.get("origins", {})},
+                       "images": more.get("images", {})}, f)
+
+    def names(s):
+        return {r["name"]: r["registered"] for r in json.loads(s.get("/v1/images").body) if "registered" in r}
+
+    def reload(s):
+        n = s.text().count("event=reloaded")
+        s.proc.send_signal(signal.SIGHUP)
+        end = time.time() + 20
+        while s.text().count("event=reloaded") == n:
+            assert time.time() < end, s.text()[-800:]
+            time.sleep(0.05)
+
+    configure()
+    s = Platterd({}, "--config", config, "--state", state)
+    assert post(s, "a") == post(s, "b") == 201
+    # by a restart, and something else is registered meanwhile
+    s.stop()
+    configure(images={"a": {"source": "lab/" + one}}, origins={"b": {"path": www}})
+    s = Platterd({}, "--config", config, "--state", state)
+    assert names(s) == {"a": "configuration"} and post(s, "c") == 201
+    s.stop()
+    configure()
+    s = Platterd({}, "--config", config, "--state", state)
+    assert names(s) == {"a": "request", "b": "request", "c": "request"}, names(s)
+    # by a reload
+    configure(images={"a": {"source": "lab/" + one}}, origins={"b": {"path": www}})
+    reload(s)
+    assert names(s) == {"a": "configuration", "c": "request"}, names(s)
+    assert post(s, "d") == 201
+    configure(origins={"c": {"path": www}})
+    reload(s)
+    assert names(s) == {"a": "request", "b": "request", "d": "request"}, names(s)
+    configure()
+    reload(s)
+    assert set(names(s)) == set("abcd")
+    s.stop()
+    s = Platterd({}, "--config", config, "--state", state)
+    assert names(s) == dict.fromkeys("abcd", "request"), names(s)
+
+
 @case("images: without a state folder none is registered; a damaged list is not lost")
 def no_state():
     gate = Platterd({"lab": www})
