@@ -187,7 +187,8 @@ enum MHD_Result admit_refuse(struct request *r)
     const char *detail = details[v];
 
     (void)atomic_fetch_add(&r->server->refused[v], 1);
-    if (v == ACCESS_NOT_SCOPE && scope_of(r) > ACCESS_METADATA && !r->who)
+    if (v == ACCESS_NOT_SCOPE && scope_of(r) > ACCESS_METADATA &&
+        !r->server->config->access.n)
         detail = "changes are asked for from this machine only";
     if (is_401)
         r->challenge = challenge(r);
