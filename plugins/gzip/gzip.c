@@ -220,9 +220,11 @@ static enum plt_status await_front_locked(struct gzip_image *gz,
         return PLT_OK;
     gzip_sidecar_want(gz, end);
     if (gz->state == FRONT_FAILED) {
-        const bool is_old =
-            gzip_now_ns() - gz->failed_ns > RETRY_MS * UINT64_C(1000000);
         const enum plt_status why = gz->err.status;
+        /* Memory may be there again at once, and asks nothing of anybody. */
+        const bool is_old =
+            why == PLT_NOMEM ||
+            gzip_now_ns() - gz->failed_ns > RETRY_MS * UINT64_C(1000000);
         if (!is_old || why == PLT_CORRUPT || why == PLT_CHANGED ||
             why == PLT_UNSUPPORTED || why == PLT_BUG || why == PLT_CANCELLED) {
             *err = gz->err;
