@@ -76,10 +76,16 @@ static struct image *image_of(struct images *images)
 static void set_up(void)
 {
     static uint8_t disk[DISK] = "a disk";
+    /* Keeps the plugins loaded: LeakSanitizer loses its way in the thread-local
+     * memory of libraries that come and go. */
+    static struct images *keeper;
+    const struct images_config bare = {.cache_bytes = 1 << 20};
+    struct plt_error err;
     enum plt_status st;
 
     if (!scratch_make())
         return;
+    MUST(images_new(&bare, &keeper, &err) == PLT_OK);
     scratch_folder("f");
     scratch_folder("state");
     scratch_write("f/x", disk, sizeof(disk));
