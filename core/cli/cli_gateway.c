@@ -2,6 +2,7 @@
 /* The JSON of a gateway: one request, one answer.  Bytes of disks go through
  * the curl driver instead, which reads in parallel and checks what it gets. */
 #include <curl/curl.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,13 +206,18 @@ static bool show(const struct options *o, const char *url, CURL *c,
     if (images_credential(o->images, url, PLT_CREDENTIAL_HEADERS, text,
                           sizeof(text), &none) != PLT_OK)
         return true;
-    for (char *p = strtok(text, "\n"); p; p = strtok(NULL, "\n")) {
+    bool is_good = true;
+    for (char *p = text; *p && is_good;) { /* each with its LF */
+        char *const end = p + strcspn(p, "\n");
+        const bool is_more = *end != '\0';
+        *end = '\0';
         struct curl_slist *const grown = curl_slist_append(*fields, p);
-        if (!grown)
-            return false;
-        *fields = grown;
+        is_good = grown != NULL;
+        *fields = is_good ? grown : *fields;
+        p = end + is_more;
     }
-    return true;
+    OPENSSL_cleanse(text, sizeof(text));
+    return is_good;
 }
 
 static int fetch(const struct options *o, const char *spec, const char *url,
