@@ -24,8 +24,14 @@ CORE = {
     "core/cache": (["cache", "sched", "util"], ["libdeflate.h"]),
     "core/stack": (["stack", "cache", "sched", "util"],
                    ["jansson.h", "openssl/"]),
-    "core/cli": (["cli", "stack", "cache", "util"], ["jansson.h", "curl/", "openssl/"]),
-    "gateway": (["stack", "cache", "sched", "util"],
+    "core/manifest": (["manifest", "stack", "cache", "sched", "util"],
+                      ["jansson.h", "openssl/"]),
+    "core/store": (["store", "sched", "util"], ["openssl/", "zstd.h"]),
+    "core/mirror": (["mirror", "manifest", "store", "stack", "cache", "sched",
+                     "util"], ["jansson.h", "openssl/"]),
+    "core/cli": (["cli", "manifest", "stack", "cache", "util"], ["jansson.h", "curl/", "openssl/"]),
+    "gateway": (["mirror", "manifest", "store", "stack", "cache", "sched",
+                 "util"],
                 ["microhttpd.h", "gnutls/", "seccomp.h", "jansson.h", "openssl/"]),
 }
 NO_ABI = {"core/util", "core/sched"}
