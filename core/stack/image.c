@@ -89,6 +89,15 @@ static bool merge(struct images *images, const struct reference *asked,
     return true;
 }
 
+static enum plt_status locate_provided(const char *name, struct location *out,
+                                       struct plt_error *err)
+{
+    out->provided = strdup(name);
+    out->label = strdup(name);
+    return out->provided && out->label ? PLT_OK
+                                       : plt_fail(err, PLT_NOMEM, "a location");
+}
+
 static enum plt_status build_reference(struct images *images,
                                        const struct reference *asked,
                                        unsigned how, struct plt_io *io,
@@ -103,7 +112,12 @@ static enum plt_status build_reference(struct images *images,
         free(place);
         return plt_fail(err, PLT_NOMEM, "a location");
     }
-    enum plt_status st = policy_locate(images->policy, r.target, place, err);
+    const bool is_provided = image_set_provides(images, r.target);
+    enum plt_status st =
+        is_provided ? locate_provided(r.target, place, err)
+                    : policy_locate(images->policy, r.target, place, err);
+    /* What a guest wrote on its disk is not looked into. */
+    spec.is_pinned = is_provided;
     if (st == PLT_OK && r.layers)
         st = spec_parse_layers(&spec, images->registry, r.layers, err);
     if (st == PLT_OK) {

@@ -25,6 +25,7 @@
 
 struct stack;
 struct disk_cache;
+struct provider;
 
 struct node {
     struct plt_child child; /* first: this layer as the child of the next */
@@ -61,6 +62,7 @@ struct stack_env {
     struct stack_metrics *metrics;
     int state_dir; /* file descriptor or -1 */
     bool no_sidecars;
+    const struct provider *provider; /* provided.h; NULL: none */
 };
 
 /* Set up an unopened node; node_release undoes it. */

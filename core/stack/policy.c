@@ -98,6 +98,7 @@ void location_release(struct location *l)
     free(l->folder);
     free(l->path);
     free(l->base);
+    free(l->provided);
     free(l->label);
     *l = (struct location){.url = NULL};
 }
@@ -348,6 +349,9 @@ enum plt_status policy_locate_sibling(const struct location *from,
 
     if (bad)
         return plt_fail(err, PLT_DENIED, "the image names a file that %s", bad);
+    if (from->provided)
+        return plt_fail(err, PLT_DENIED,
+                        "the image names a file, and beside a mirror is none");
     if (strncmp(name, "./", 2) == 0)
         name += 2;
     const char *const slash = strrchr(from->path, '/');

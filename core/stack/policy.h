@@ -25,12 +25,14 @@ enum { POLICY_MAX_ORIGINS = 256 };
 struct policy;
 
 struct location {
-    char *url;    /* http(s), or NULL for a local file; new, as all here */
-    char *folder; /* local: what the path must stay beneath */
-    char *path;   /* local: below folder; remote: below base */
-    char *base;   /* remote: the origin's prefix, with its last slash */
-    char *label;  /* as the asker wrote it, for people and for logs */
-    bool is_own;  /* named by the user of a command: any file may be meant */
+    char *url;      /* http(s), or NULL for a local file; new, as all here */
+    char *folder;   /* local: what the path must stay beneath */
+    char *path;     /* local: below folder; remote: below base */
+    char *base;     /* remote: the origin's prefix, with its last slash */
+    char *provided; /* the name of a disk of this process (provided.h), which
+                       has nothing of the above; or NULL */
+    char *label;    /* as the asker wrote it, for people and for logs */
+    bool is_own;    /* named by the user of a command: any file may be meant */
 };
 
 struct policy *policy_new(bool is_local);
