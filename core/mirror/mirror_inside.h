@@ -14,6 +14,7 @@
 
 #include "manifest/manifest_file.h"
 #include "mirror/mirror.h"
+#include "stack/provided.h"
 #include "stack/reference.h"
 #include "util/lock.h"
 
@@ -24,6 +25,7 @@ enum {
     WINDOW_LEAVES = 1024,     /* fetched by it at a time */
     MIRROR_NAME = 64,         /* with its NUL */
     MIRROR_WAIT_MS = 30000,   /* of one request of the background */
+    MIRROR_DATA_MS = 120000,  /* of a request for bytes of the disk */
     MIRROR_RETRY_MIN_MS = 500, /* after a failure of the source, doubling */
     MIRROR_RETRY_MAX_MS = 30000,
     MIRROR_SOURCES = 16 /* siblings that are known at a time */
@@ -57,11 +59,13 @@ struct mirror_counts {
  * lock. */
 struct version {
     _Atomic unsigned refs;
+    struct version *next_alive, *previous_alive; /* mirrors->versions_lock */
     struct mirrors *mirrors;
     struct mirror *mirror; /* alive as long as a version of it */
     char file_name[40];    /* of its manifest, in the folder; "": none is kept */
     struct manifest_file *file;
     uint64_t size, n_groups;
+    bool is_listed;
     bool is_direct;  /* the source has no manifest: digests are of what came */
     bool is_passing; /* and nothing is kept: until the manifest is there */
     char etag[128];  /* direct: of the source's image */
@@ -83,6 +87,7 @@ struct version {
                            UINT64_MAX: it does not */
     uint64_t unsynced;  /* bytes put since store_sync */
     bool is_checked;    /* what is here was looked for since the start */
+    bool is_finishing;
     atomic_bool is_complete;
     struct mirror_counts counts;
 };
@@ -94,13 +99,17 @@ struct mirror {
     struct cond moved; /* a version came, or the look failed */
     struct mirror_entry entry;
     bool is_removed, is_paused;
+    atomic_bool is_halted; /* either: the background ends */
+    struct mirror_counts counts; /* of what is asked before there is a version */
     struct version *current; /* what is served; NULL: not looked at yet */
     struct version *coming;  /* of a followed one: becomes it when complete */
-    unsigned n_movers;       /* that work for it now */
+    _Atomic unsigned n_movers; /* that work for it now */
+    _Atomic int priority;      /* the entry's */
     bool is_looking;         /* one of them asks the source */
     bool must_look;
     uint64_t look_ns;  /* next look of a followed one; CLOCK_NEVER: none */
     uint64_t due_ns;   /* nothing before: after a failure */
+    uint64_t idle_until_ns; /* all that is left is taken */
     unsigned failures; /* in a row */
     bool is_failed;    /* needs somebody */
     char error[256];   /* "" */
@@ -127,13 +136,18 @@ struct seeds;
 struct mirrors {
     struct mirrors_config config;
     struct images *images;
+    struct provider provider;
     struct store *store;
     int dir, store_dir; /* of manifests and mirrors.json; of the store */
     struct lock lock;
-    struct cond work; /* something may be due */
+    struct cond work; /* something may be due: wakes was counted up */
+    uint64_t wakes;
     struct mirror **list; /* sorted by name */
     size_t n, cap;
     struct lock save_lock;
+    struct lock versions_lock; /* guards the next two; taken last */
+    struct version *versions;  /* all that are alive */
+    size_t n_versions;
     atomic_bool is_stopping;
     pthread_t movers[MOVERS];
     unsigned n_started;
@@ -150,8 +164,14 @@ struct mirrors {
 /* ---- mirror_entry.c ---- */
 
 PLT_MUST_USE enum plt_status entry_parse(struct mirror_entry *out, json_t *asked,
+                                         struct plt_error *err);
+/* The configuration lets it be: INVALID, DENIED. */
+PLT_MUST_USE enum plt_status entry_check(const struct mirror_entry *entry,
                                          const struct mirrors_config *config,
                                          struct plt_error *err);
+/* What may change later; on failure nothing has. */
+PLT_MUST_USE enum plt_status entry_change(struct mirror_entry *entry,
+                                          json_t *asked, struct plt_error *err);
 void entry_release(struct mirror_entry *entry);
 /* As it was asked for, every field; new; NULL without memory. */
 json_t *entry_json(const struct mirror_entry *entry);
@@ -181,9 +201,13 @@ version_new(struct mirror *mirror, uint64_t size, const char *file_name,
             struct version **out, struct plt_error *err);
 void version_ref(struct version *version);
 void version_unref(struct version *version); /* NULL is fine */
+/* References to all that are alive: new array of *n; NULL without memory. */
+struct version **versions_all(struct mirrors *mirrors, size_t *n);
 /* What a version's file says is here: the store is asked.  Ends early when
  * stopped. */
 MAY_WAIT void version_check(struct version *version);
+/* Something of it may be lost: look again, in the background. */
+void version_recheck(struct version *version);
 /* Take up to n groups to fetch, in the order that they are wanted. */
 size_t version_take(struct version *version, size_t n, uint64_t *groups);
 /* Group g is (not) here now.  here, data: leaves that are not zeros. */
@@ -238,6 +262,8 @@ source_part(struct mirror *mirror, const char *part, struct plt_io *io,
             const struct plt_seg *segs, size_t n, struct plt_error *err);
 
 /* ---- mirror_look.c ---- */
+
+void mirror_time(char out[24]); /* now, RFC 3339 */
 
 /* Ask the source which version it has; a new one becomes the current, or the
  * coming one.  The caller has set is_looking. */
@@ -300,7 +326,7 @@ void seeds_free(struct seeds *seeds);
 MAY_WAIT bool seeds_get(struct seeds *seeds, struct plt_io *io,
                         const uint8_t prefix[MANIFEST_PREFIX],
                         uint8_t buf[MANIFEST_LEAF], manifest_digest digest);
-/* Nothing is being mirrored: memory is given back. */
-void seeds_rest(struct seeds *seeds);
+/* Now and then: memory of seeds that nobody asked for a while is given back. */
+void seeds_tick(struct seeds *seeds);
 
 #endif
