@@ -349,6 +349,8 @@ static bool has_moved(struct images *images, const struct image *image)
     bool is_same = false;
     const struct location *const was =
         image->state == OPEN ? stack_place(image->stack) : NULL;
+    if (was && image_is_of_url(image))
+        return policy_allow_url(images->policy, was->url, &ignored) != PLT_OK;
     const bool is_alias =
         catalogue_get(images->catalogue, image->name, &r) == PLT_OK;
 

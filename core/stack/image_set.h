@@ -18,6 +18,10 @@
 
 enum state { OPENING, OPEN, FAILED };
 
+/* What a key begins with that is a URL's (images_open_url): no reference_key()
+ * does, as its parts hold no control characters. */
+enum { IMAGE_KEY_URL = 3 };
+
 struct image {
     struct images *images;
     struct image *next_dead; /* on the reaper's list */

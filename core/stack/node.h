@@ -116,6 +116,11 @@ PLT_MUST_USE enum plt_status node_index_get(struct node *node,
 PLT_MUST_USE enum plt_status node_index_put(struct node *node,
                                             struct plt_io *io, const void *data,
                                             size_t len, struct plt_error *err);
+/* Of a source: as struct plt_driver's fetch.  PLT_UNSUPPORTED: it has none. */
+PLT_MUST_USE enum plt_status node_fetch(struct node *node, struct plt_io *io,
+                                        const char *url, uint8_t *buf,
+                                        size_t cap, size_t *got,
+                                        struct plt_error *err);
 PLT_MUST_USE enum plt_status
 node_revalidate(struct node *node, struct plt_io *io, struct plt_error *err);
 

@@ -519,6 +519,24 @@ enum plt_status policy_allow_url(const struct policy *policy, const char *url,
                : plt_fail(err, PLT_DENIED, "redirect to a URL of no origin");
 }
 
+enum plt_status policy_locate_url(const struct policy *policy, const char *url,
+                                  struct location *out, struct plt_error *err)
+{
+    const enum plt_status st = policy_allow_url(policy, url, err);
+
+    if (st != PLT_OK)
+        return st;
+    /* Nothing is named from there: it has no folder. */
+    *out = (struct location){.url = strdup(url),
+                             .base = strdup(""),
+                             .path = strdup(""),
+                             .label = strndup(url, strcspn(url, "?#"))};
+    if (out->url && out->base && out->path && out->label)
+        return PLT_OK;
+    location_release(out);
+    return plt_fail(err, PLT_NOMEM, "a location");
+}
+
 enum plt_status policy_allow_addresses(struct policy *policy, const char *name,
                                        const char *blocks,
                                        struct plt_error *err)

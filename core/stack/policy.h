@@ -62,6 +62,13 @@ PLT_MUST_USE enum plt_status policy_locate_own(const struct policy *policy,
                                                const char *text,
                                                struct location *out,
                                                struct plt_error *err);
+/* A URL that the gateway itself chose, never a client: of an origin, as a
+ * redirect may lead to (policy_allow_url).  Its text is kept as it is; in
+ * labels its query is left out. */
+PLT_MUST_USE enum plt_status policy_locate_url(const struct policy *policy,
+                                               const char *url,
+                                               struct location *out,
+                                               struct plt_error *err);
 /* A name that an image at `from` holds: untrusted bytes. */
 PLT_MUST_USE enum plt_status policy_locate_sibling(const struct location *from,
                                                    const char *name,

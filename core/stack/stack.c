@@ -46,7 +46,7 @@ struct stack {
     /* while opening */
     json_t **choices;
     const char *member, *snapshot, *partition, *secret;
-    bool is_list, is_described, is_vm_state;
+    bool is_list, is_described, is_vm_state, is_exact;
 };
 
 const struct stack_env *stack_environment(const struct stack *stack)
@@ -77,6 +77,11 @@ struct node *stack_top(struct stack *stack)
 const char *stack_etag(const struct stack *stack)
 {
     return stack->etag;
+}
+
+struct node *stack_source(struct stack *stack)
+{
+    return stack->source;
 }
 
 const struct plt_identity *stack_identity(const struct stack *stack)
@@ -195,7 +200,10 @@ static enum plt_status open_source(struct stack *stack, struct location *place,
     const struct plt_driver *const driver =
         place->provided ? &provided_driver
                         : registry_find(stack->registry, name, strlen(name));
-    struct plt_open_args args = {.io = io, .url = place->url, .fd = -1};
+    struct plt_open_args args = {.flags = stack->is_exact ? PLT_OPEN_EXACT : 0,
+                                 .io = io,
+                                 .url = place->url,
+                                 .fd = -1};
 
     if (!driver || driver->kind != PLT_KIND_SOURCE)
         return plt_fail(err, PLT_UNSUPPORTED, "the plugin %s is not there",
@@ -689,6 +697,7 @@ enum plt_status stack_open(const struct stack_request *request,
     stack->is_list = request->is_list;
     stack->is_described = request->is_described;
     stack->is_vm_state = request->is_vm_state;
+    stack->is_exact = request->is_exact;
     st = open_chain(stack, request->place, request->spec, io, err);
     if (st == PLT_OK && stack->member)
         st = plt_fail(err, PLT_INVALID, "member= but there is no archive");
