@@ -21,25 +21,25 @@
 
 struct out_file;
 
-/* For a disk of `size` bytes; file: the digests that are wanted, as far as they
- * are known, borrowed and outlives it.  PLT_INVALID: neither a regular file nor a
- * block device, or too small.  new in *out. */
-PLT_MUST_USE MAY_WAIT enum plt_status
-out_open(const char *path, uint64_t size, struct manifest_file *file,
-         struct out_file **out, struct plt_error *err);
+/* For a disk of `size` bytes.  is_complete: it was whole, and the file has its
+ * name; when it has not, it is begun anew.  PLT_INVALID: neither a regular file
+ * nor a block device, or too small.  new in *out. */
+PLT_MUST_USE MAY_WAIT enum plt_status out_open(const char *path, uint64_t size,
+                                               bool is_complete,
+                                               struct out_file **out,
+                                               struct plt_error *err);
 void out_close(struct out_file *out); /* NULL is fine */
 /* Readers of the version before read from it too: a device. */
 bool out_is_in_place(const struct out_file *out);
 
-/* Is this the digest of what lies at leaf n?  Reads it. */
-MAY_WAIT bool out_has(struct out_file *out, uint64_t n,
-                      const manifest_digest digest);
-/* The digest of what lies there; false: it cannot be read. */
-MAY_WAIT bool out_look(struct out_file *out, uint64_t n, manifest_digest digest);
-/* Leaf n into buf, when it is this one. */
+/* Leaf n, from where it should be or from the file that has the name now, when
+ * its digest begins so; it is then where it should be. */
+MAY_WAIT bool out_take(struct out_file *out, uint64_t n,
+                       const uint8_t prefix[MANIFEST_PREFIX],
+                       manifest_digest digest);
+/* Leaf n into buf (NULL: only look), when it is this one. */
 MAY_WAIT bool out_get(struct out_file *out, uint64_t n,
-                      const manifest_digest digest,
-                      uint8_t buf[MANIFEST_LEAF]);
+                      const manifest_digest digest, uint8_t *buf);
 PLT_MUST_USE MAY_WAIT enum plt_status out_put(struct out_file *out, uint64_t n,
                                               const uint8_t data[MANIFEST_LEAF],
                                               struct plt_error *err);
@@ -49,9 +49,9 @@ PLT_MUST_USE MAY_WAIT enum plt_status out_zero(struct out_file *out, uint64_t n,
 PLT_MUST_USE MAY_WAIT enum plt_status out_sync(struct out_file *out,
                                                struct plt_error *err);
 /* All is there: read once more and compared with the digests, synced, named.
- * PLT_NOT_FOUND: something is not what it should be (it is to be looked at
- * again). */
+ * PLT_NOT_FOUND: something is not what it should be (to be looked at again). */
 PLT_MUST_USE MAY_WAIT enum plt_status out_finish(struct out_file *out,
+                                                 struct manifest_file *file,
                                                  struct plt_error *err);
 
 #endif
