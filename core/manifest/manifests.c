@@ -211,6 +211,9 @@ static enum plt_status take_memory(struct make *k, uint64_t size,
     uint64_t data = 0;
     enum plt_status st = PLT_OK;
 
+    if (size > MANIFEST_FILE_MOST)
+        return plt_fail(err, PLT_UNSUPPORTED,
+                        "a disk of more than 16 TiB has no manifest");
     if (k->m->dir < 0)
         st = image_extents(k->image, &k->io, 0, size, count_data, &data, err);
     if (st != PLT_OK)
@@ -219,10 +222,14 @@ static enum plt_status take_memory(struct make *k, uint64_t size,
         data = size;
     const uint64_t bytes = (manifest_groups(size) + 1) * (MANIFEST_DIGEST + 1) +
                            manifest_leaves(data) * MANIFEST_DIGEST;
-    if (!cache_mem_take(cache, bytes))
-        return plt_fail(err, PLT_NOMEM, "%llu bytes for a manifest%s",
+    if (!cache_mem_fits(cache, bytes))
+        return plt_fail(err, PLT_UNSUPPORTED,
+                        "a manifest of this disk needs %llu bytes of cache%s",
                         (unsigned long long)bytes,
-                        k->m->dir < 0 ? ", without a state folder" : "");
+                        k->m->dir < 0 ? ", or a state folder" : "");
+    if (!cache_mem_take(cache, bytes))
+        return plt_fail(err, PLT_NOMEM, "%llu bytes for a manifest",
+                        (unsigned long long)bytes);
     lock_take(&k->m->lock);
     k->entry->held = bytes;
     lock_give(&k->m->lock);
