@@ -374,6 +374,13 @@ static bool configure(struct server *s, const struct config *c)
         st = add_names(s->images, c, &err);
     if (st == PLT_OK)
         st = images_load_registered(s->images, &err);
+    /* Four reads of a MiB share the line, and nobody waits for each. */
+    const struct manifests_config mc = {.images = s->images,
+                                        .state_dir = c->state_dir,
+                                        .wait_ms =
+                                            (uint64_t)c->deadline_s * 4000};
+    if (st == PLT_OK)
+        st = manifests_new(&mc, &s->manifests, &err);
     if (st != PLT_OK)
         (void)fprintf(stderr, "platterd: %s\n", err.text);
     return st == PLT_OK;
@@ -583,6 +590,7 @@ void server_free(struct server *s)
     }
     workers_free(s->workers); /* the event threads could still submit */
     watch_free(s->watch);     /* its connections are gone */
+    manifests_free(s->manifests);
     images_free(s->images);
     audit_release(&s->audit);
     tls_unload();

@@ -17,14 +17,16 @@
 #include "stack/image.h"
 
 struct MHD_Daemon;
+struct manifests;
 struct budgets;
 struct watch;
 
-enum { SERVER_STATUSES = 600, SERVER_ROUTES = 21 }; /* the last: none */
+enum { SERVER_STATUSES = 600, SERVER_ROUTES = 23 }; /* the last: none */
 
 struct server {
     _Atomic(const struct config *) config; /* changed by a reload */
     struct images *images;
+    struct manifests *manifests;
     struct workers *workers;
     struct budgets *budgets; /* budgets.h */
     struct watch *watch;     /* watch.h */

@@ -342,6 +342,7 @@ struct image_piece {
     uint64_t off;
     size_t len;
     const uint8_t *data;
+    bool is_skipped;    /* not wanted: neither data nor zeros */
     uint8_t digest[64]; /* what `prepare` left */
 };
 
@@ -350,6 +351,9 @@ struct image_pump {
     size_t piece;      /* bytes, 4 KiB to 16 MiB; pieces are cut at multiples */
     unsigned threads;  /* that read; 0: 4 */
     uint64_t wait_ms;  /* each read's own deadline; 0: the asker's for all */
+    /* On a reading thread, any order: is this piece wanted?  One that is not is
+     * not read and not prepared.  NULL: all are. */
+    bool (*wants)(void *cookie, uint64_t off, size_t len);
     /* On a reading thread, any order; may be NULL. */
     void (*prepare)(void *cookie, struct image_piece *piece);
     /* On the caller's thread, in order; its failure ends it all. */
