@@ -17,16 +17,18 @@
 #include "stack/image.h"
 
 struct MHD_Daemon;
+struct manifests;
 struct budgets;
 struct watch;
 struct mirrors;
 
-enum { SERVER_STATUSES = 600, SERVER_ROUTES = 23 }; /* the last: none */
+enum { SERVER_STATUSES = 600, SERVER_ROUTES = 25 }; /* the last: none */
 
 struct server {
     _Atomic(const struct config *) config; /* changed by a reload */
     struct images *images;
     struct mirrors *mirrors; /* mirror/mirror.h */
+    struct manifests *manifests;
     struct workers *workers;
     struct budgets *budgets; /* budgets.h */
     struct watch *watch;     /* watch.h */

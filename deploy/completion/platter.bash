@@ -24,7 +24,7 @@ _platter()
     --plugin-path | --state) mapfile -t COMPREPLY < <(compgen -d -- "$cur") && return ;;
     --export | --import | --trace | --headers | --ca | --certificate) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
     -f) mapfile -t COMPREPLY < <(compgen -W "raw qcow2 vmdk" -- "$cur") && return ;;
-    --route) mapfile -t COMPREPLY < <(compgen -W "disk raw info members extents partitions snapshots check checksum index trace prefetch" -- "$cur") && return ;;
+    --route) mapfile -t COMPREPLY < <(compgen -W "disk raw info members extents partitions snapshots check checksum index manifest trace prefetch" -- "$cur") && return ;;
     -O) mapfile -t COMPREPLY < <(compgen -W "raw" -- "$cur") && return ;;
     --offset | --length | --member | --partition | --layers | --cache-size | --snapshot | \
         --context | --secret | --secret-file | --gateway | --block-size | --size | \
