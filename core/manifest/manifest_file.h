@@ -20,7 +20,8 @@ struct manifest_file;
 
 /* Open NAME in the folder dir, or make it, for a disk of `size` bytes.  What is
  * there is untrusted input: of another size, version or without its checksum it
- * is begun anew.  dir -1: in memory, out of an unlinked file.  new in *out. */
+ * is begun anew.  dir -1: in memory, out of a file without a name.
+ * PLT_UNSUPPORTED: of more than 16 TiB.  new in *out. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 manifest_file_open(int dir, const char *name, uint64_t size,
                    struct manifest_file **out, struct plt_error *err);

@@ -48,7 +48,10 @@ struct mirrors_config {
 PLT_MUST_USE MAY_WAIT enum plt_status
 mirrors_new(const struct mirrors_config *config, struct mirrors **out,
             struct plt_error *err);
-/* Stops, syncs; NULL is fine.  Before images_free. */
+/* Its threads end; NULL is fine.  Before images_free, which closes the disks
+ * that are open. */
+void mirrors_stop(struct mirrors *mirrors);
+/* What was kept is on the disk; NULL is fine.  After images_free. */
 void mirrors_free(struct mirrors *mirrors);
 
 /* A request's JSON object:
@@ -62,6 +65,8 @@ void mirrors_free(struct mirrors *mirrors);
  * that holds the disk instead of the store; in the configuration's outputs
  *   "signed"      true: a manifest without a good signature is refused
  *   "trace"       false: the upstream's boot trace is not asked for (true)
+ *   "fetch"       "auto"; "blocks": whole blocks of 1 MiB alone, which any cache
+ *                 between can carry; "ranges": never more than is missing
  * The same again is PLT_OK and *is_new false.  PLT_INVALID, PLT_EXISTS (another
  * of this name), PLT_UNSUPPORTED (no state folder), PLT_DENIED (policy).  Kept
  * before it returns; the source need not be there yet. */
@@ -79,7 +84,7 @@ PLT_MUST_USE MAY_WAIT enum plt_status mirrors_remove(struct mirrors *mirrors,
 PLT_MUST_USE MAY_WAIT enum plt_status mirrors_pause(struct mirrors *mirrors,
                                                     const char *name, bool on,
                                                     struct plt_error *err);
-/* Change "priority", "bandwidth", "follow", "schedule", "trace" of one that is
+/* Change "priority", "bandwidth", "follow", "schedule", "trace", "fetch" of one that is
  * there; others are PLT_INVALID. */
 PLT_MUST_USE MAY_WAIT enum plt_status mirrors_change(struct mirrors *mirrors,
                                                      const char *name,
@@ -130,9 +135,11 @@ bool mirrors_has(struct mirrors *mirrors, const char *name);
  * all known; new reference (manifest_file_unref), or NULL.  Does not wait. */
 struct manifest_file *mirrors_manifest(struct mirrors *mirrors,
                                        struct image *image);
-/* The name under which a complete version with this root can be opened; new
+/* The name under which the version with this root can be opened, when group g of
+ * it is here (a sibling is told what is here, and never waits for more); new
  * text (free), or NULL. */
-char *mirrors_by_root(struct mirrors *mirrors, const manifest_digest root);
+char *mirrors_by_root(struct mirrors *mirrors, const manifest_digest root,
+                      uint64_t g);
 
 /* Totals since the start, for metrics. */
 struct mirrors_totals {

@@ -32,7 +32,8 @@ static enum plt_status build(struct images *images,
         .secret = reference->secret,
         .is_list = (how & IMAGE_LIST) != 0,
         .is_described = (how & IMAGE_DESCRIBE) != 0,
-        .is_vm_state = (how & IMAGE_VM_STATE) != 0};
+        .is_vm_state = (how & IMAGE_VM_STATE) != 0,
+        .is_exact = (how & IMAGE_EXACT) != 0};
     const uint64_t start = clock_now();
     AUTO_FREE char *label = strdup(place->label);
     const enum plt_status st = stack_open(&request, io, stack, choices, err);
@@ -89,6 +90,15 @@ static bool merge(struct images *images, const struct reference *asked,
     return true;
 }
 
+static enum plt_status locate_provided(const char *name, struct location *out,
+                                       struct plt_error *err)
+{
+    out->provided = strdup(name);
+    out->label = strdup(name);
+    return out->provided && out->label ? PLT_OK
+                                       : plt_fail(err, PLT_NOMEM, "a location");
+}
+
 static enum plt_status build_reference(struct images *images,
                                        const struct reference *asked,
                                        unsigned how, struct plt_io *io,
@@ -103,7 +113,12 @@ static enum plt_status build_reference(struct images *images,
         free(place);
         return plt_fail(err, PLT_NOMEM, "a location");
     }
-    enum plt_status st = policy_locate(images->policy, r.target, place, err);
+    const bool is_provided = image_set_provides(images, r.target);
+    enum plt_status st =
+        is_provided ? locate_provided(r.target, place, err)
+                    : policy_locate(images->policy, r.target, place, err);
+    /* What a guest wrote on its disk is not looked into. */
+    spec.is_pinned = is_provided;
     if (st == PLT_OK && r.layers)
         st = spec_parse_layers(&spec, images->registry, r.layers, err);
     if (st == PLT_OK) {
@@ -115,6 +130,26 @@ static enum plt_status build_reference(struct images *images,
     }
     reference_release(&r);
     return st;
+}
+
+/* The bytes that lie at a URL, as they are. */
+static enum plt_status build_url(struct images *images, const char *url,
+                                 struct plt_io *io, struct stack **stack,
+                                 struct plt_error *err)
+{
+    static const struct reference none = {.target = NULL};
+    static const struct spec raw = {.is_pinned = true};
+    struct location *const place = calloc(1, sizeof(*place));
+
+    if (!place)
+        return plt_fail(err, PLT_NOMEM, "a location");
+    const enum plt_status st =
+        policy_locate_url(images->policy, url, place, err);
+    if (st != PLT_OK) {
+        free(place);
+        return st;
+    }
+    return build(images, &none, place, &raw, IMAGE_EXACT, io, stack, NULL, err);
 }
 
 static struct image *find_locked(struct images *images, uint64_t hash,
@@ -215,15 +250,25 @@ enum plt_status images_peek(struct images *images,
     return st;
 }
 
+/* What an image of the set is opened for: a client's reference, or a URL. */
+struct wish {
+    const struct reference *reference;
+    const char *url; /* when reference is NULL */
+    const char *key; /* equal keys: the same image */
+    const char *name;
+};
+
 /* The opening of a listed image, by whoever found nothing there. */
 static enum plt_status open_listed(struct images *images, struct image *image,
-                                   const struct reference *reference,
-                                   struct plt_io *io, struct plt_error *err)
+                                   const struct wish *wish, struct plt_io *io,
+                                   struct plt_error *err)
 {
     struct stack *stack = NULL;
     json_t *choices = NULL;
     const enum plt_status st =
-        build_reference(images, reference, 0, io, &stack, &choices, err);
+        wish->reference ? build_reference(images, wish->reference, 0, io,
+                                          &stack, &choices, err)
+                        : build_url(images, wish->url, io, &stack, err);
 
     lock_take(&images->lock);
     image->stack = stack;
@@ -264,20 +309,17 @@ static enum plt_status wait_open_locked(struct images *images,
     return PLT_OK;
 }
 
-enum plt_status images_open(struct images *images,
-                            const struct reference *reference,
-                            struct plt_io *io, struct image **out,
-                            json_t **choices, struct plt_error *err)
+static enum plt_status open_shared(struct images *images,
+                                   const struct wish *wish, struct plt_io *io,
+                                   struct image **out, json_t **choices,
+                                   struct plt_error *err)
 {
-    char *key = reference_key(reference);
+    const uint64_t hash = image_set_hash(images, wish->key);
     enum plt_status st;
 
-    if (!key)
-        return plt_fail(err, PLT_NOMEM, "an image's key");
-    const uint64_t hash = image_set_hash(images, key);
     lock_take(&images->lock);
     for (;;) {
-        struct image *image = find_locked(images, hash, key);
+        struct image *image = find_locked(images, hash, wish->key);
         bool is_mine = false;
         if (image && drop_changed_locked(images, image))
             continue;
@@ -288,7 +330,7 @@ enum plt_status images_open(struct images *images,
                               images->config.max_open);
                 break;
             }
-            image = image_new(images, strdup(key), hash, reference->target);
+            image = image_new(images, strdup(wish->key), hash, wish->name);
             if (!image) {
                 st = plt_fail(err, PLT_NOMEM, "an image");
                 break;
@@ -304,7 +346,7 @@ enum plt_status images_open(struct images *images,
         image->used_ns = clock_now();
         if (is_mine) {
             lock_give(&images->lock);
-            st = open_listed(images, image, reference, io, err);
+            st = open_listed(images, image, wish, io, err);
             lock_take(&images->lock);
         } else {
             st = wait_open_locked(images, image, io, err);
@@ -341,8 +383,37 @@ enum plt_status images_open(struct images *images,
         break;
     }
     lock_give(&images->lock);
-    free(key);
     return st;
+}
+
+enum plt_status images_open(struct images *images,
+                            const struct reference *reference,
+                            struct plt_io *io, struct image **out,
+                            json_t **choices, struct plt_error *err)
+{
+    AUTO_FREE char *key = reference_key(reference);
+    const struct wish wish = {
+        .reference = reference, .key = key, .name = reference->target};
+
+    if (!key)
+        return plt_fail(err, PLT_NOMEM, "an image's key");
+    return open_shared(images, &wish, io, out, choices, err);
+}
+
+enum plt_status images_open_url(struct images *images, const char *url,
+                                struct plt_io *io, struct image **out,
+                                struct plt_error *err)
+{
+    const size_t len = strlen(url);
+    AUTO_FREE char *key = malloc(len + 2);
+    AUTO_FREE char *name = strndup(url, strcspn(url, "?#"));
+    const struct wish wish = {.url = url, .key = key, .name = name};
+
+    if (!key || !name)
+        return plt_fail(err, PLT_NOMEM, "an image's key");
+    key[0] = IMAGE_KEY_URL;
+    memcpy(key + 1, url, len + 1);
+    return open_shared(images, &wish, io, out, NULL, err);
 }
 
 /* An image of the caller's own, not in the table. */

@@ -147,7 +147,9 @@ images_open_described(struct images *images, const struct reference *reference,
 enum image_how {
     IMAGE_LIST = 1,     /* the archive, for image_members(): choose nothing */
     IMAGE_DESCRIBE = 2, /* as images_open_described */
-    IMAGE_VM_STATE = 4  /* the VM state of the snapshot that is selected */
+    IMAGE_VM_STATE = 4, /* the VM state of the snapshot that is selected */
+    IMAGE_EXACT = 8     /* opening fetches no more than it needs, for reads with
+                           PLT_IO_EXACT */
 };
 
 /* For commands (is_local): a stack spec, a path or a URL.  Selectors of
@@ -157,6 +159,16 @@ images_open_spec(struct images *images, const char *spec,
                  const struct reference *selectors, unsigned how,
                  struct plt_io *io, struct image **out, json_t **choices,
                  struct plt_error *err);
+
+/* The bytes at an absolute http(s) URL, as they are, for the gateway's own
+ * requests to another one.  No reference names such an image, and no list has
+ * it.  The URL must lie beneath a configured origin (PLT_DENIED), and its text
+ * is sent as it is.  Opening costs one request for one byte; read with
+ * PLT_IO_EXACT.  Shared, compared with its source and closed as images_open()'s
+ * are. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+images_open_url(struct images *images, const char *url, struct plt_io *io,
+                struct image **out, struct plt_error *err);
 
 /* Files of an archive, opened for listing:
  * [{"name","size","stored","offset","type","mtime","sparse","candidate"}], the
@@ -188,6 +200,15 @@ const char *image_etag(const struct image *image);
 int64_t image_mtime(const struct image *image);
 /* As the client named it; borrowed. */
 const char *image_name(const struct image *image);
+
+/* Where the source of an open image lies: its http(s) URL, borrowed; NULL: a
+ * local file. */
+const char *image_source_url(const struct image *image);
+/* Another whole document that lies with the image's own source, which must be
+ * over HTTP: struct plt_driver's fetch, of the layer at the bottom. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_fetch(struct image *image, struct plt_io *io, const char *url,
+            uint8_t *buf, size_t cap, size_t *got, struct plt_error *err);
 
 /* Fill all segments or fail; spans must lie inside the size (PLT_BUG if not).
  * With PLT_IO_NOWAIT never waits: PLT_AGAIN.  After a failure the buffers are
@@ -321,6 +342,7 @@ struct image_piece {
     uint64_t off;
     size_t len;
     const uint8_t *data;
+    bool is_skipped;    /* not wanted: neither data nor zeros */
     uint8_t digest[64]; /* what `prepare` left */
 };
 
@@ -329,6 +351,9 @@ struct image_pump {
     size_t piece;      /* bytes, 4 KiB to 16 MiB; pieces are cut at multiples */
     unsigned threads;  /* that read; 0: 4 */
     uint64_t wait_ms;  /* each read's own deadline; 0: the asker's for all */
+    /* On a reading thread, any order: is this piece wanted?  One that is not is
+     * not read and not prepared.  NULL: all are. */
+    bool (*wants)(void *cookie, uint64_t off, size_t len);
     /* On a reading thread, any order; may be NULL. */
     void (*prepare)(void *cookie, struct image_piece *piece);
     /* On the caller's thread, in order; its failure ends it all. */

@@ -28,6 +28,8 @@ void checksums_free(struct checksums *checksums);
 
 /* Requests that hold the image, the asker not counted. */
 unsigned image_readers(struct image *image);
+/* It is images_open_url's: no client's, and in no list. */
+bool image_is_of_url(const struct image *image);
 /* It was asked for with selectors besides its name. */
 bool image_is_selected(const struct image *image);
 /* {"name", selectors...} as it was asked for; new. */

@@ -57,6 +57,9 @@ static void add_layers(struct listing *l, struct image *image, json_t *row)
 static void add_open(void *cookie, struct image *image)
 {
     struct listing *const l = (struct listing *)cookie;
+
+    if (image_is_of_url(image))
+        return;
     json_t *row = row_of(l->list, image);
     const bool is_open = image_is_open(image);
 

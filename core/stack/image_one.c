@@ -33,6 +33,18 @@ const char *image_name(const struct image *image)
     return image->name;
 }
 
+const char *image_source_url(const struct image *image)
+{
+    return stack_place(image->stack)->url;
+}
+
+enum plt_status image_fetch(struct image *image, struct plt_io *io,
+                            const char *url, uint8_t *buf, size_t cap,
+                            size_t *got, struct plt_error *err)
+{
+    return node_fetch(stack_source(image->stack), io, url, buf, cap, got, err);
+}
+
 enum plt_status image_read(struct image *image, struct plt_io *io,
                            const struct plt_seg *segs, size_t n,
                            struct plt_error *err)
@@ -112,6 +124,11 @@ struct cache *image_cache(struct image *image)
 static const char *const key_parts[] = {"name",      "member", "snapshot",
                                         "partition", "secret", "layers"};
 enum { KEY_PARTS = sizeof(key_parts) / sizeof(key_parts[0]) };
+
+bool image_is_of_url(const struct image *image)
+{
+    return image->key[0] == IMAGE_KEY_URL;
+}
 
 bool image_is_selected(const struct image *image)
 {

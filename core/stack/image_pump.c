@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A stretch of a disk, read by several threads, handed on in order.
  *
- *     readers:  claim the next piece -> zeros? -> read -> prepare -> READY
+ *     readers:  claim the next piece -> wanted? -> zeros? -> read -> prepare
+ *               -> READY
  *     caller:   wait for the piece whose turn it is -> take -> FREE
  *
  * Slots are a ring: piece i lies in slot i % n, so that nobody reads further
@@ -194,9 +195,11 @@ static void *reader(void *arg)
             p->off >= run->zero_from && p->off + p->len <= run->zero_to;
         lock_give(&run->lock);
         p->data = NULL;
-        if (!is_zero)
+        p->is_skipped = run->pump->wants &&
+                        !run->pump->wants(run->pump->cookie, p->off, p->len);
+        if (!is_zero && !p->is_skipped)
             st = read_piece(run, slot, &err);
-        if (st == PLT_OK && run->pump->prepare)
+        if (st == PLT_OK && run->pump->prepare && !p->is_skipped)
             run->pump->prepare(run->pump->cookie, p);
         lock_take(&run->lock);
         if (st != PLT_OK && !run->is_over) {

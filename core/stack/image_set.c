@@ -13,6 +13,7 @@
 
 #include "cache/disk_cache.h"
 #include "stack/catalogue.h"
+#include "stack/provided.h"
 #include "stack/registry.h"
 #include "util/auto.h"
 #include "util/clock.h"
@@ -302,9 +303,30 @@ static void drop_named(struct images *images, const char *name)
     lock_give(&images->lock);
 }
 
+void images_forget(struct images *images, const char *name)
+{
+    drop_named(images, name);
+}
+
+bool image_set_provides(const struct images *images, const char *name)
+{
+    const struct provider *const p = images->env.provider;
+    return p && p->has(p->cookie, name);
+}
+
+bool images_has_name(struct images *images, const char *name)
+{
+    return policy_has_origin(images->policy, name) ||
+           catalogue_has(images->catalogue, name);
+}
+
 enum plt_status images_register(struct images *images, json_t *entry,
                                 bool *is_new, struct plt_error *err)
 {
+    const char *const name = json_string_value(json_object_get(entry, "name"));
+
+    if (name && image_set_provides(images, name))
+        return plt_fail(err, PLT_EXISTS, "a mirror has the name %.64s", name);
     return catalogue_register(images->catalogue, entry, is_new, err);
 }
 
@@ -327,10 +349,15 @@ static bool has_moved(struct images *images, const struct image *image)
     bool is_same = false;
     const struct location *const was =
         image->state == OPEN ? stack_place(image->stack) : NULL;
+    if (was && image_is_of_url(image))
+        return policy_allow_url(images->policy, was->url, &ignored) != PLT_OK;
     const bool is_alias =
         catalogue_get(images->catalogue, image->name, &r) == PLT_OK;
 
-    if (was && policy_locate(images->policy, is_alias ? r.target : image->name,
+    if (was && was->provided) {
+        is_same = !is_alias && image_set_provides(images, image->name);
+    } else if (was &&
+               policy_locate(images->policy, is_alias ? r.target : image->name,
                              &now, &ignored) == PLT_OK) {
         is_same = was->url ? now.url && strcmp(was->url, now.url) == 0
                            : now.folder && !strcmp(was->folder, now.folder) &&

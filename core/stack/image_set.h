@@ -18,6 +18,10 @@
 
 enum state { OPENING, OPEN, FAILED };
 
+/* What a key begins with that is a URL's (images_open_url): no reference_key()
+ * does, as its parts hold no control characters. */
+enum { IMAGE_KEY_URL = 3 };
+
 struct image {
     struct images *images;
     struct image *next_dead; /* on the reaper's list */
@@ -63,6 +67,8 @@ struct images {
 
 /* Of a reference_key(); seeded, since clients choose the keys. */
 uint64_t image_set_hash(const struct images *images, const char *key);
+/* A provider has this name (provided.h). */
+bool image_set_provides(const struct images *images, const char *name);
 /* With the lock held: let go; who is last gives the image to the reaper. */
 void image_set_unref_locked(struct images *images, struct image *image);
 /* With the lock held: take out of the table; nobody finds it any more. */

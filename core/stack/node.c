@@ -304,6 +304,30 @@ enum plt_status node_revalidate(struct node *node, struct plt_io *io,
     return heard(node, io, st, err);
 }
 
+enum plt_status node_fetch(struct node *node, struct plt_io *io,
+                           const char *url, uint8_t *buf, size_t cap,
+                           size_t *got, struct plt_error *err)
+{
+    *got = 0;
+    if (!node->driver->fetch)
+        return plt_fail(err, PLT_UNSUPPORTED, "%s has no documents beside it",
+                        node->driver->name);
+    if (io->cancelled(io))
+        return plt_fail(err, PLT_CANCELLED, "request withdrawn");
+    if (!enter(node, io))
+        return PLT_AGAIN;
+    const struct metrics_span span = metrics_begin();
+    const enum plt_status st =
+        node->driver->fetch(node->image, io, url, buf, cap, got, err);
+    metrics_end(node->metrics, span, st == PLT_OK ? *got : 0);
+    leave(node);
+    if (st == PLT_OK && *got > cap)
+        return broke(node, err, "a document of more bytes than there is room");
+    if (st == PLT_CHANGED)
+        return broke(node, err, "a document that says the source has changed");
+    return heard(node, io, st, err);
+}
+
 /* ---- The node as a child ---- */
 
 static enum plt_status child_read(struct plt_child *child, struct plt_io *io,

@@ -25,6 +25,7 @@
 
 struct stack;
 struct disk_cache;
+struct provider;
 
 struct node {
     struct plt_child child; /* first: this layer as the child of the next */
@@ -61,6 +62,7 @@ struct stack_env {
     struct stack_metrics *metrics;
     int state_dir; /* file descriptor or -1 */
     bool no_sidecars;
+    const struct provider *provider; /* provided.h; NULL: none */
 };
 
 /* Set up an unopened node; node_release undoes it. */
@@ -114,6 +116,11 @@ PLT_MUST_USE enum plt_status node_index_get(struct node *node,
 PLT_MUST_USE enum plt_status node_index_put(struct node *node,
                                             struct plt_io *io, const void *data,
                                             size_t len, struct plt_error *err);
+/* Of a source: as struct plt_driver's fetch.  PLT_UNSUPPORTED: it has none. */
+PLT_MUST_USE enum plt_status node_fetch(struct node *node, struct plt_io *io,
+                                        const char *url, uint8_t *buf,
+                                        size_t cap, size_t *got,
+                                        struct plt_error *err);
 PLT_MUST_USE enum plt_status
 node_revalidate(struct node *node, struct plt_io *io, struct plt_error *err);
 

@@ -98,6 +98,7 @@ void location_release(struct location *l)
     free(l->folder);
     free(l->path);
     free(l->base);
+    free(l->provided);
     free(l->label);
     *l = (struct location){.url = NULL};
 }
@@ -348,6 +349,9 @@ enum plt_status policy_locate_sibling(const struct location *from,
 
     if (bad)
         return plt_fail(err, PLT_DENIED, "the image names a file that %s", bad);
+    if (from->provided)
+        return plt_fail(err, PLT_DENIED,
+                        "the image names a file, and beside a mirror is none");
     if (strncmp(name, "./", 2) == 0)
         name += 2;
     const char *const slash = strrchr(from->path, '/');
@@ -513,6 +517,24 @@ enum plt_status policy_allow_url(const struct policy *policy, const char *url,
     return is_ours
                ? PLT_OK
                : plt_fail(err, PLT_DENIED, "redirect to a URL of no origin");
+}
+
+enum plt_status policy_locate_url(const struct policy *policy, const char *url,
+                                  struct location *out, struct plt_error *err)
+{
+    const enum plt_status st = policy_allow_url(policy, url, err);
+
+    if (st != PLT_OK)
+        return st;
+    /* Nothing is named from there: it has no folder. */
+    *out = (struct location){.url = strdup(url),
+                             .base = strdup(""),
+                             .path = strdup(""),
+                             .label = strndup(url, strcspn(url, "?#"))};
+    if (out->url && out->base && out->path && out->label)
+        return PLT_OK;
+    location_release(out);
+    return plt_fail(err, PLT_NOMEM, "a location");
 }
 
 enum plt_status policy_allow_addresses(struct policy *policy, const char *name,

@@ -25,12 +25,14 @@ enum { POLICY_MAX_ORIGINS = 256 };
 struct policy;
 
 struct location {
-    char *url;    /* http(s), or NULL for a local file; new, as all here */
-    char *folder; /* local: what the path must stay beneath */
-    char *path;   /* local: below folder; remote: below base */
-    char *base;   /* remote: the origin's prefix, with its last slash */
-    char *label;  /* as the asker wrote it, for people and for logs */
-    bool is_own;  /* named by the user of a command: any file may be meant */
+    char *url;      /* http(s), or NULL for a local file; new, as all here */
+    char *folder;   /* local: what the path must stay beneath */
+    char *path;     /* local: below folder; remote: below base */
+    char *base;     /* remote: the origin's prefix, with its last slash */
+    char *provided; /* the name of a disk of this process (provided.h), which
+                       has nothing of the above; or NULL */
+    char *label;    /* as the asker wrote it, for people and for logs */
+    bool is_own;    /* named by the user of a command: any file may be meant */
 };
 
 struct policy *policy_new(bool is_local);
@@ -58,6 +60,13 @@ PLT_MUST_USE enum plt_status policy_locate(const struct policy *policy,
 /* A path or URL that a command's user wrote; PLT_DENIED unless is_local. */
 PLT_MUST_USE enum plt_status policy_locate_own(const struct policy *policy,
                                                const char *text,
+                                               struct location *out,
+                                               struct plt_error *err);
+/* A URL that the gateway itself chose, never a client: of an origin, as a
+ * redirect may lead to (policy_allow_url).  Its text is kept as it is; in
+ * labels its query is left out. */
+PLT_MUST_USE enum plt_status policy_locate_url(const struct policy *policy,
+                                               const char *url,
                                                struct location *out,
                                                struct plt_error *err);
 /* A name that an image at `from` holds: untrusted bytes. */

@@ -24,9 +24,11 @@ struct provider {
                             struct plt_identity *identity,
                             struct plt_error *err);
     void (*close)(void *disk);
-    /* Fill one stretch that lies inside the size.  Never with PLT_IO_NOWAIT. */
-    enum plt_status (*read)(void *disk, struct plt_io *io, uint64_t off,
-                            size_t len, uint8_t *buf, struct plt_error *err);
+    /* Fill all segments, which lie inside the size and ascend, or fail.  Never
+     * with PLT_IO_NOWAIT. */
+    enum plt_status (*read)(void *disk, struct plt_io *io,
+                            const struct plt_seg *segs, size_t n,
+                            struct plt_error *err);
     /* As struct plt_driver's. */
     enum plt_status (*extents)(void *disk, struct plt_io *io, uint64_t off,
                                uint64_t len, plt_extent_fn *emit, void *cookie,

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "stack/stack.h"
 
+#include "stack/provided_inside.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -44,7 +46,7 @@ struct stack {
     /* while opening */
     json_t **choices;
     const char *member, *snapshot, *partition, *secret;
-    bool is_list, is_described, is_vm_state;
+    bool is_list, is_described, is_vm_state, is_exact;
 };
 
 const struct stack_env *stack_environment(const struct stack *stack)
@@ -75,6 +77,11 @@ struct node *stack_top(struct stack *stack)
 const char *stack_etag(const struct stack *stack)
 {
     return stack->etag;
+}
+
+struct node *stack_source(struct stack *stack)
+{
+    return stack->source;
 }
 
 const struct plt_identity *stack_identity(const struct stack *stack)
@@ -129,8 +136,10 @@ static enum plt_status name_node(struct node *node,
         node->is_pinned = node->below->is_pinned && node->is_pinned;
     } else {
         const struct location *const l = node->place;
-        hash_text(md, l->url ? l->url : l->folder);
-        hash_text(md, l->path);
+        if (!l->provided) { /* whose name says nothing of its bytes */
+            hash_text(md, l->url ? l->url : l->folder);
+            hash_text(md, l->path);
+        }
         hash_text(md, node->identity.validator);
         node->is_pinned = node->identity.pin != PLT_PIN_NONE;
         if (!node->is_pinned) {
@@ -189,13 +198,17 @@ static enum plt_status open_source(struct stack *stack, struct location *place,
 {
     const char *const name = place->url ? "curl" : "file";
     const struct plt_driver *const driver =
-        registry_find(stack->registry, name, strlen(name));
-    struct plt_open_args args = {.io = io, .url = place->url, .fd = -1};
+        place->provided ? &provided_driver
+                        : registry_find(stack->registry, name, strlen(name));
+    struct plt_open_args args = {.flags = stack->is_exact ? PLT_OPEN_EXACT : 0,
+                                 .io = io,
+                                 .url = place->url,
+                                 .fd = -1};
 
     if (!driver || driver->kind != PLT_KIND_SOURCE)
         return plt_fail(err, PLT_UNSUPPORTED, "the plugin %s is not there",
                         name);
-    if (!place->url) {
+    if (!place->url && !place->provided) {
         const enum plt_status st = policy_open_file(place, &args.fd, err);
         if (st != PLT_OK) {
             (void)snprintf(err->layer, sizeof(err->layer), "%s", name);
@@ -387,6 +400,9 @@ static enum plt_status open_chain(struct stack *stack, struct location *place,
 /* Two locations that are the same place by name. */
 static bool same_place(const struct location *a, const struct location *b)
 {
+    if (a->provided || b->provided)
+        return a->provided && b->provided &&
+               strcmp(a->provided, b->provided) == 0;
     if (a->url || b->url)
         return a->url && b->url && strcmp(a->url, b->url) == 0;
     return strcmp(a->folder, b->folder) == 0 && strcmp(a->path, b->path) == 0;
@@ -578,7 +594,8 @@ enum plt_status stack_sidecar(struct stack *stack, const struct node *asker,
     const struct node *const below = asker->below;
     struct location place = {.url = NULL};
 
-    if (stack->env->no_sidecars || !below || below->below || below->opener)
+    if (stack->env->no_sidecars || !below || below->below || below->opener ||
+        below->place->provided)
         return plt_fail(err, PLT_NOT_FOUND, "no file beside the source");
     const char *const slash = strrchr(below->place->path, '/');
     const char *const own = slash ? slash + 1 : below->place->path;
@@ -680,6 +697,7 @@ enum plt_status stack_open(const struct stack_request *request,
     stack->is_list = request->is_list;
     stack->is_described = request->is_described;
     stack->is_vm_state = request->is_vm_state;
+    stack->is_exact = request->is_exact;
     st = open_chain(stack, request->place, request->spec, io, err);
     if (st == PLT_OK && stack->member)
         st = plt_fail(err, PLT_INVALID, "member= but there is no archive");
@@ -729,7 +747,7 @@ static enum plt_status check_replaced(struct stack *stack, struct node *node,
     AUTO_FD int fd = -1;
     char now[64];
 
-    if (node->place->url)
+    if (node->place->url || node->place->provided)
         return PLT_OK;
     if (policy_open_file(node->place, &fd, &ignored) == PLT_OK &&
         fstat(fd, &sb) == 0) {

@@ -30,6 +30,7 @@ struct stack_request {
     bool is_list;          /* stop at the first archive, to list it */
     bool is_described;     /* without a key as well: PLT_OPEN_DESCRIBE */
     bool is_vm_state;      /* what `snapshot` names is its VM state */
+    bool is_exact;         /* its source is opened with PLT_OPEN_EXACT */
 };
 
 /* new in *out.  On PLT_CHOICE, *choices (when not NULL) is new. */
@@ -42,7 +43,8 @@ void stack_close(struct stack *stack);
 struct node *stack_top(struct stack *stack);
 bool stack_has_changed(const struct stack *stack);
 const char *stack_etag(const struct stack *stack); /* with its quotes */
-/* Of the chain's own source. */
+/* The chain's own source. */
+struct node *stack_source(struct stack *stack);
 const struct plt_identity *stack_identity(const struct stack *stack);
 /* When what it decodes to was last modified: seconds since 1970; INT64_MIN:
  * unknown, or of several sources, of which any may change under the others'

@@ -13,6 +13,14 @@
 
 #include "curl_image.h"
 
+void curl_site(const char *url, char *out, size_t cap)
+{
+    const size_t scheme = strcspn(url, "/") + 2;
+
+    (void)snprintf(out, cap, "%.*s", (int)(scheme + strcspn(url + scheme, "/")),
+                   url);
+}
+
 static void curl_close(void *image)
 {
     struct curl_image *const ci = (struct curl_image *)image;
@@ -48,17 +56,14 @@ static enum plt_status curl_open(const struct plt_open_args *args, void **image,
     ci->host = args->host;
     ci->asked_url = strdup(args->url);
     ci->url = strdup(args->url);
-    (void)snprintf(ci->site, sizeof(ci->site), "%.*s",
-                   (int)(strcspn(args->url, "/") + 2 +
-                         strcspn(args->url + strcspn(args->url, "/") + 2, "/")),
-                   args->url);
+    curl_site(args->url, ci->site, sizeof(ci->site));
     ci->pool = (struct curl_pool *)ci->host->shared(ci->host, curl_pool_make,
                                                     curl_pool_destroy);
     enum plt_status st = PLT_OK;
     if (!ci->asked_url || !ci->url || !ci->pool)
         st = plt_fail(err, PLT_NOMEM, "an image");
     if (st == PLT_OK)
-        st = curl_first(ci, args->io, err);
+        st = curl_first(ci, args->io, (args->flags & PLT_OPEN_EXACT) != 0, err);
     if (st != PLT_OK) {
         curl_close(ci);
         return st;
@@ -221,6 +226,9 @@ static enum plt_status curl_read(void *image, struct plt_io *io,
     }
     if (!left)
         return PLT_OK;
+    if (ci->has_ranges && (io->flags & PLT_IO_EXACT) &&
+        !(io->flags & PLT_IO_NOWAIT))
+        return curl_read_exact(ci, io, segs, n, err);
     return ci->has_ranges ? curl_read_ranges(ci, io, segs, n, err)
                           : read_forward(ci, io, segs, n, err);
 }
@@ -309,4 +317,4 @@ PLT_DRIVER(.name = "curl", .aliases = "http,https",
            .read = curl_read, .resolve_size = curl_resolve_size,
            .info = curl_info, .stream_open = curl_stream_open,
            .identity = curl_identity, .revalidate = curl_revalidate,
-           .lend = curl_lend)
+           .lend = curl_lend, .fetch = curl_document)

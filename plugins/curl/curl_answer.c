@@ -16,48 +16,6 @@ void curl_answer_clear(struct curl_answer *a)
     a->retry_after = -1;
 }
 
-/* Digits at *p, moved behind them.  False: none, or too many. */
-static bool digits(const char **p, const char *end, uint64_t *out)
-{
-    const char *const start = *p;
-    uint64_t v = 0;
-
-    while (*p < end && **p >= '0' && **p <= '9') {
-        if (v > (uint64_t)INT64_MAX / 10 - 1)
-            return false;
-        v = v * 10 + (uint64_t)(**p - '0');
-        (*p)++;
-    }
-    *out = v;
-    return *p > start;
-}
-
-/* RFC 9110 14.4: bytes A-B/TOTAL, bytes A-B/ *, bytes * /TOTAL. */
-static void content_range(struct curl_answer *a, const char *p, const char *end)
-{
-    a->has_range = false; /* of two the last, and that one whole */
-    if (end - p < 6 || strncasecmp(p, "bytes ", 6) != 0)
-        return;
-    p += 6;
-    a->total = CURL_TOTAL_UNKNOWN;
-    bool is_good = true;
-    if (p < end && *p == '*') {
-        p++;
-        a->first = 1;
-        a->last = 0;
-    } else {
-        is_good = digits(&p, end, &a->first) && p < end && *p++ == '-' &&
-                  digits(&p, end, &a->last);
-    }
-    if (!is_good || p >= end || *p++ != '/')
-        return;
-    if (p < end && *p == '*')
-        p++;
-    else if (!digits(&p, end, &a->total))
-        return;
-    a->has_range = p == end;
-}
-
 static void text_field(char *out, size_t cap, const char *p, const char *end)
 {
     const size_t n = (size_t)(end - p);
@@ -94,7 +52,16 @@ size_t curl_answer_header(char *data, size_t size, size_t n, void *cookie)
     while (value < end && (*value == ' ' || *value == '\t'))
         value++;
     if (len == 13 && strncasecmp(p, "content-range", len) == 0) {
-        content_range(a, value, end);
+        struct curl_content_range r; /* of two the last, and that one whole */
+        a->has_range = curl_content_range(value, end, &r);
+        if (a->has_range) {
+            a->first = r.first;
+            a->last = r.last;
+            a->total = r.total;
+        }
+    } else if (len == 12 && strncasecmp(p, "content-type", len) == 0) {
+        if (!curl_boundary(value, end, a->boundary))
+            a->boundary[0] = '\0';
     } else if (len == 4 && strncasecmp(p, "etag", len) == 0) {
         text_field(a->etag, sizeof(a->etag), value, end);
     } else if (len == 13 && strncasecmp(p, "last-modified", len) == 0) {
@@ -102,13 +69,13 @@ size_t curl_answer_header(char *data, size_t size, size_t n, void *cookie)
     } else if (len == 8 && strncasecmp(p, "location", len) == 0) {
         text_field(a->location, sizeof(a->location), value, end);
     } else if (len == 14 && strncasecmp(p, "content-length", len) == 0) {
-        a->has_length = digits(&value, end, &a->length) && value == end;
+        a->has_length = curl_digits(&value, end, &a->length) && value == end;
     } else if (len == 16 && strncasecmp(p, "content-encoding", len) == 0) {
         const size_t n_value = (size_t)(end - value);
         a->is_coded =
             n_value && (n_value != 8 || strncasecmp(value, "identity", 8) != 0);
     } else if (len == 11 && strncasecmp(p, "retry-after", len) == 0) {
-        if (digits(&value, end, &v) && v < 3600)
+        if (curl_digits(&value, end, &v) && v < 3600)
             a->retry_after = (long)v;
     }
     return size * n;
@@ -215,6 +182,39 @@ enum plt_status curl_answer_check(const struct curl_image *ci,
         return lies(err, "206 with another range than was asked");
     if (a->has_length && a->length != last - off + 1)
         return lies(err, "206 with a length that is not its range's");
+    return PLT_OK;
+}
+
+enum plt_status curl_answer_check_parts(const struct curl_image *ci,
+                                        const struct curl_answer *a,
+                                        struct plt_error *err)
+{
+    bool is_refused = false;
+
+    switch (a->code) {
+    case 200: /* RFC 9110 14.2: a server may ignore the Range field */
+    case 206:
+    case 400:
+    case 413:
+    case 414:
+    case 416: /* 15.5.17: or the set of ranges was too many */
+    case 431:
+    case 501:
+        is_refused = a->code != 206;
+        break;
+    default:
+        return curl_status_error(a, false, err);
+    }
+    if (a->code < 300 && a->is_coded)
+        return lies(err, "a Content-Encoding that was not asked for");
+    if (a->code < 300 && !same_version(ci, a))
+        return plt_fail(err, PLT_CHANGED, "another ETag or Last-Modified");
+    if (a->code == 206 && !a->boundary[0] && a->has_range &&
+        a->total != ci->size && a->total != CURL_TOTAL_UNKNOWN)
+        return plt_fail(err, PLT_CHANGED, "another length");
+    if (is_refused || (!a->boundary[0] && !a->has_range))
+        return plt_fail(err, PLT_UNSUPPORTED, "several ranges answered %ld",
+                        a->code);
     return PLT_OK;
 }
 

@@ -1,327 +1,84 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Ranges, several at a time, on a lane. */
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <time.h>
 
-#include "curl_image.h"
+#include "curl_transfer.h"
 
-uint64_t curl_now_ns(void)
+void curl_transfer_give(struct curl_transfer *t, const uint8_t *data,
+                        size_t len)
 {
-    struct timespec ts = {0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
-}
+    const uint64_t from = t->pos, to = from + len;
 
-static bool add_header(struct curl_slist **list, const char *text)
-{
-    struct curl_slist *const grown = curl_slist_append(*list, text);
-    if (grown)
-        *list = grown;
-    return grown != NULL;
-}
-
-/* libcurl is about to connect: is that an address of the origin's? */
-static curl_socket_t open_socket(void *cookie, curlsocktype purpose,
-                                 struct curl_sockaddr *to)
-{
-    struct curl_answer *const answer = (struct curl_answer *)cookie;
-    struct curl_image *const ci = answer->ci;
-    const void *const raw = &to->addr;
-    const bool is_six = to->family == AF_INET6;
-    enum plt_status st = PLT_DENIED;
-
-    (void)purpose;
-    const uint8_t *const bytes =
-        is_six ? ((const struct sockaddr_in6 *)raw)->sin6_addr.s6_addr
-               : (const uint8_t *)&((const struct sockaddr_in *)raw)->sin_addr;
-    (void)pthread_mutex_lock(&ci->lock);
-    char *const url = strdup(ci->url);
-    (void)pthread_mutex_unlock(&ci->lock);
-    if (url && (is_six || to->family == AF_INET))
-        st = PLT_HAS(ci->host, allow_address)
-                 ? ci->host->allow_address(ci->host, url, bytes,
-                                           is_six ? 16 : 4, &answer->denied)
-                 : PLT_OK;
-    else if (url)
-        st = plt_fail(&answer->denied, PLT_DENIED, "not an IP address");
-    else
-        st = plt_fail(&answer->denied, PLT_NOMEM, "an address");
-    free(url);
-    answer->is_denied = st != PLT_OK;
-    return st == PLT_OK
-               ? socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol)
-               : CURL_SOCKET_BAD;
-}
-
-/* What the origin of this URL is shown: fields beside ours, and certificates.
- * False without memory. */
-static bool show(struct curl_image *ci, const char *url, CURL *c,
-                 struct curl_slist **headers)
-{
-    struct plt_host *const host = ci->host;
-    char *const text = malloc(PLT_MAX_CREDENTIAL);
-    struct plt_error none;
-    bool is_good = text != NULL;
-
-    if (!is_good || !PLT_HAS(host, credential)) {
-        free(text);
-        return is_good;
+    t->pos = to;
+    while (t->at_want < t->n_wants &&
+           t->wants[t->at_want].off + t->wants[t->at_want].len <= from)
+        t->at_want++;
+    for (size_t i = t->at_want; i < t->n_wants; i++) {
+        const struct curl_want *const w = &t->wants[i];
+        const uint64_t lo = w->off > from ? w->off : from;
+        const uint64_t hi = w->off + w->len < to ? w->off + w->len : to;
+        if (w->off >= to)
+            break;
+        if (lo < hi)
+            memcpy(w->buf + (lo - w->off), data + (lo - from),
+                   (size_t)(hi - lo));
     }
-    if (host->credential(host, url, PLT_CREDENTIAL_CA, text, PLT_MAX_CREDENTIAL,
-                         &none) == PLT_OK)
-        is_good = curl_easy_setopt(c, CURLOPT_CAINFO, text) == CURLE_OK &&
-                  curl_easy_setopt(c, CURLOPT_CAPATH, NULL) == CURLE_OK;
-    if (host->credential(host, url, PLT_CREDENTIAL_CLIENT, text,
-                         PLT_MAX_CREDENTIAL, &none) == PLT_OK)
-        is_good = is_good &&
-                  curl_easy_setopt(c, CURLOPT_SSLCERT, text) == CURLE_OK &&
-                  curl_easy_setopt(c, CURLOPT_SSLKEY, text) == CURLE_OK;
-    if (host->credential(host, url, PLT_CREDENTIAL_HEADERS, text,
-                         PLT_MAX_CREDENTIAL, &none) == PLT_OK) {
-        for (char *p = text; *p && is_good;) {
-            char *const end = strchr(p, '\n');
-            *end = '\0';
-            is_good = add_header(headers, p);
-            p = end + 1;
-        }
-        explicit_bzero(text, PLT_MAX_CREDENTIAL);
-    }
-    free(text);
-    return is_good;
 }
 
-CURL *curl_make(struct curl_image *ci, const struct plt_io *io,
-                struct curl_answer *answer, struct curl_slist **headers,
-                bool has_validators)
+/* The headers are there: may the body be used? */
+static enum plt_status begin(struct curl_transfer *t)
 {
-    const char *const trace = PLT_HAS(io, traceparent) ? io->traceparent : NULL;
-    char line[320];
-    bool is_good = true;
-    CURL *const c = curl_easy_init();
-
-    *headers = NULL;
-    curl_answer_clear(answer);
-    answer->ci = ci;
-    if (!c)
-        return NULL;
-    /* A strong ETag pins by itself; else the date does (RFC
-     * 9110 13.1.1, 13.1.4: If-Match compares strongly, so a weak one would
-     * never match). */
-    if (has_validators && ci->etag[0] && strncmp(ci->etag, "W/", 2) != 0) {
-        (void)snprintf(line, sizeof(line), "If-Match: %s", ci->etag);
-        is_good = add_header(headers, line);
-    } else if (has_validators && ci->modified[0]) {
-        (void)snprintf(line, sizeof(line), "If-Unmodified-Since: %s",
-                       ci->modified);
-        is_good = add_header(headers, line);
-    }
-    if (trace && is_good) {
-        (void)snprintf(line, sizeof(line), "traceparent: %s", trace);
-        is_good = add_header(headers, line);
-    }
-    (void)pthread_mutex_lock(&ci->lock);
-    char *const url = strdup(ci->url);
-    (void)pthread_mutex_unlock(&ci->lock);
-    is_good = is_good && url && show(ci, url, c, headers) &&
-              curl_easy_setopt(c, CURLOPT_URL, url) == CURLE_OK;
-    free(url);
-    if (!is_good ||
-        curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https") != CURLE_OK) {
-        curl_slist_free_all(*headers);
-        *headers = NULL;
-        curl_easy_cleanup(c);
-        return NULL;
-    }
-    (void)curl_easy_setopt(c, CURLOPT_HTTPHEADER, *headers);
-    (void)curl_easy_setopt(c, CURLOPT_SHARE, curl_pool_share(ci->pool));
-    (void)curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, curl_answer_header);
-    (void)curl_easy_setopt(c, CURLOPT_HEADERDATA, answer);
-    (void)curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-    (void)curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, answer);
-    (void)curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-    (void)curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
-    (void)curl_easy_setopt(c, CURLOPT_SSLVERSION,
-                           (long)CURL_SSLVERSION_TLSv1_2);
-    (void)curl_easy_setopt(c, CURLOPT_PROXY, ""); /* not from the environment */
-    (void)curl_easy_setopt(c, CURLOPT_USERAGENT, "platter/0.1");
-    (void)curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)CURL_CONNECT_MS);
-    (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1024L);
-    (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)CURL_STALL_S);
-    (void)curl_easy_setopt(c, CURLOPT_BUFFERSIZE, 256L * 1024);
-    (void)curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
-    /* Where one connection takes all requests, wait for it rather than shake
-     * hands for each; elsewhere waiting would cost that round trip. */
-    if (atomic_load(&ci->is_multiplexed))
-        (void)curl_easy_setopt(c, CURLOPT_PIPEWAIT, 1L);
-    return c;
-}
-
-void curl_measure(struct curl_image *ci, CURL *easy, uint64_t bytes)
-{
-    curl_off_t asked = 0, first = 0, last = 0;
-    long version = 0;
-
-    (void)curl_easy_getinfo(easy, CURLINFO_HTTP_VERSION, &version);
-    if (version == CURL_HTTP_VERSION_2_0)
-        atomic_store(&ci->is_multiplexed, true);
-    (void)curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &asked);
-    (void)curl_easy_getinfo(easy, CURLINFO_STARTTRANSFER_TIME_T, &first);
-    (void)curl_easy_getinfo(easy, CURLINFO_TOTAL_TIME_T, &last);
-    if (asked < 0 || first <= asked || last < first)
-        return;
-    (void)pthread_mutex_lock(&ci->lock);
-    curl_cost_learn(&ci->cost, (uint64_t)(first - asked) * 1000,
-                    (uint64_t)(last - first) * 1000, bytes);
-    (void)pthread_mutex_unlock(&ci->lock);
-}
-
-uint64_t curl_gap(struct curl_image *ci)
-{
-    (void)pthread_mutex_lock(&ci->lock);
-    const uint64_t gap = curl_cost_gap(&ci->cost);
-    (void)pthread_mutex_unlock(&ci->lock);
-    return gap;
-}
-
-enum plt_status curl_redirect(struct curl_image *ci,
-                              const struct curl_answer *answer,
-                              struct plt_error *err)
-{
-    CURLU *const u = curl_url();
-    char *target = NULL;
-    enum plt_status st = PLT_OK;
-
-    (void)pthread_mutex_lock(&ci->lock);
-    const bool is_parsed =
-        u && curl_url_set(u, CURLUPART_URL, ci->url, 0) == CURLUE_OK &&
-        curl_url_set(u, CURLUPART_URL, answer->location, 0) == CURLUE_OK &&
-        curl_url_get(u, CURLUPART_URL, &target, 0) == CURLUE_OK;
-    (void)pthread_mutex_unlock(&ci->lock);
-    char *const copy = is_parsed ? strdup(target) : NULL;
-    if (!is_parsed)
-        st = plt_fail(err, PLT_ORIGIN, "a redirect that cannot be read");
-    else if (!copy)
-        st = plt_fail(err, PLT_NOMEM, "a URL");
-    else
-        st = ci->host->allow_url(ci->host, copy, err);
-    if (st == PLT_OK) {
-        (void)pthread_mutex_lock(&ci->lock);
-        free(ci->url);
-        ci->url = copy;
-        (void)pthread_mutex_unlock(&ci->lock);
-    } else {
-        free(copy);
-    }
-    curl_free(target);
-    curl_url_cleanup(u);
-    return st;
-}
-
-bool curl_backoff(struct plt_io *io, unsigned n,
-                  const struct curl_answer *answer)
-{
-    /* 100, 200, 400 ms and up to half as much again, by the clock's low bits;
-     * what the origin asks for, when it does. */
-    const uint64_t base = UINT64_C(100000000) << (n < 6 ? n - 1 : 5);
-    uint64_t wait = base + curl_now_ns() / 1000 % (base / 2 / 1000) * 1000;
-
-    if (answer && answer->retry_after >= 0)
-        wait = (uint64_t)answer->retry_after * UINT64_C(1000000000) + 1;
-    const uint64_t until = curl_now_ns() + wait;
-    if (until >= io->deadline_ns)
-        return false;
-    while (curl_now_ns() < until) {
-        const struct timespec step = {0, 20000000};
-        if (io->cancelled(io))
-            return false;
-        (void)nanosleep(&step, NULL);
-    }
-    return true;
-}
-
-/* ---- One read ---- */
-
-/* A request for [off, off+len), which covers wants first .. first+n. */
-struct transfer {
-    struct curl_image *ci;
-    CURL *easy;
-    struct curl_slist *headers;
-    struct curl_answer answer;
-    const struct curl_want *wants;
-    size_t n_wants, at_want;
-    uint64_t off, len, got;
-    bool is_checked, is_done, is_running;
-    struct plt_error err;
-    enum plt_status st;
-    char why[CURL_ERROR_SIZE];
-};
-
-/* Scatter the next n bytes of the range over the wants; gaps are dropped. */
-static void scatter(struct transfer *t, const uint8_t *p, size_t n)
-{
-    while (n && t->at_want < t->n_wants) {
-        const struct curl_want *const w = &t->wants[t->at_want];
-        const uint64_t at = t->off + t->got;
-        if (at < w->off) { /* a gap */
-            const uint64_t skip = w->off - at < n ? w->off - at : n;
-            t->got += skip;
-            p += skip;
-            n -= (size_t)skip;
-            continue;
-        }
-        const size_t in = (size_t)(at - w->off);
-        const size_t now = w->len - in < n ? w->len - in : n;
-        memcpy(w->buf + in, p, now);
-        t->got += now;
-        p += now;
-        n -= now;
-        if (in + now == w->len)
-            t->at_want++;
-    }
-    t->got += n;
+    (void)curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &t->answer.code);
+    t->is_checked = true;
+    if (t->parts)
+        return curl_parts_begin(t);
+    t->pos = t->off;
+    t->left = t->len;
+    return curl_answer_check(t->ci, &t->answer, t->off, t->len, &t->err);
 }
 
 static size_t on_body(char *data, size_t size, size_t n, void *cookie)
 {
-    struct transfer *const t = (struct transfer *)cookie;
+    struct curl_transfer *const t = (struct curl_transfer *)cookie;
     const size_t len = size * n;
 
-    if (!t->is_checked) {
-        (void)curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE,
-                                &t->answer.code);
-        t->st = curl_answer_check(t->ci, &t->answer, t->off, t->len, &t->err);
-        t->is_checked = true;
-    }
+    if (!t->is_checked)
+        t->st = begin(t);
+    if (t->st == PLT_OK && t->parts && !t->is_one)
+        t->st = curl_parts_take(t, (const uint8_t *)data, len);
+    else if (t->st == PLT_OK && len > t->left)
+        t->st = plt_fail(&t->err, PLT_ORIGIN, "more bytes than were asked for");
     if (t->st != PLT_OK)
         return 0;
-    if (len > t->len - t->got) {
-        t->st = plt_fail(&t->err, PLT_ORIGIN, "more bytes than were asked for");
-        return 0;
-    }
-    scatter(t, (const uint8_t *)data, len);
+    t->got += len;
+    if (t->parts && !t->is_one)
+        return len;
+    t->left -= len;
+    curl_transfer_give(t, (const uint8_t *)data, len);
     return len;
 }
 
 static bool start_transfer(struct curl_image *ci, const struct plt_io *io,
-                           CURLM *lane, struct transfer *t)
+                           CURLM *lane, struct curl_transfer *t)
 {
-    char range[48];
+    char range[CURL_RANGES_TEXT];
 
     t->got = 0;
     t->at_want = 0;
-    t->is_checked = false;
+    t->is_checked = t->is_one = false;
     t->st = PLT_OK;
     t->why[0] = '\0';
     t->easy = curl_make(ci, io, &t->answer, &t->headers, true);
     if (!t->easy)
         return false;
-    (void)snprintf(range, sizeof(range), "%llu-%llu",
-                   (unsigned long long)t->off,
-                   (unsigned long long)(t->off + t->len - 1));
+    if (t->parts)
+        curl_parts_text(t, range, sizeof(range));
+    else
+        (void)snprintf(range, sizeof(range), "%llu-%llu",
+                       (unsigned long long)t->off,
+                       (unsigned long long)(t->off + t->len - 1));
     (void)curl_easy_setopt(t->easy, CURLOPT_RANGE, range);
     (void)curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_body);
     (void)curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
@@ -331,7 +88,8 @@ static bool start_transfer(struct curl_image *ci, const struct plt_io *io,
     return t->is_running;
 }
 
-static void stop_transfer(CURLM *lane, struct plt_io *io, struct transfer *t)
+static void stop_transfer(CURLM *lane, struct plt_io *io,
+                          struct curl_transfer *t)
 {
     if (t->is_running) {
         (void)curl_multi_remove_handle(lane, t->easy);
@@ -345,7 +103,7 @@ static void stop_transfer(CURLM *lane, struct plt_io *io, struct transfer *t)
 }
 
 /* A transfer has ended by itself: was it what it should be? */
-static void judge(struct transfer *t, CURLcode code)
+static void judge(struct curl_transfer *t, CURLcode code)
 {
     (void)curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &t->answer.code);
     if (t->st != PLT_OK)
@@ -353,18 +111,20 @@ static void judge(struct transfer *t, CURLcode code)
     if (code != CURLE_OK && t->answer.code < 300)
         t->st = curl_code_error(&t->answer, code, t->why, &t->err);
     else if (!t->is_checked)
-        t->st = curl_answer_check(t->ci, &t->answer, t->off, t->len, &t->err);
-    if (t->st == PLT_OK && t->got != t->len)
+        t->st = begin(t);
+    if (t->st == PLT_OK && t->parts && !t->is_one)
+        t->st = curl_parts_end(t);
+    else if (t->st == PLT_OK && t->left)
         t->st = plt_fail(&t->err, PLT_ORIGIN, "the answer was cut short");
     t->is_done = t->st == PLT_OK;
     if (t->is_done)
-        curl_measure(t->ci, t->easy, t->len);
+        curl_measure(t->ci, t->easy, t->got);
 }
 
 /* Run the transfers that are not done, a few at a time, to their ends. */
 static enum plt_status run_all(struct curl_image *ci, CURLM *lane,
-                               struct plt_io *io, struct transfer *ts, size_t n,
-                               struct plt_error *err)
+                               struct plt_io *io, struct curl_transfer *ts,
+                               size_t n, struct plt_error *err)
 {
     size_t next = 0, running = 0;
     enum plt_status st = PLT_OK;
@@ -380,7 +140,7 @@ static enum plt_status run_all(struct curl_image *ci, CURLM *lane,
         int live = 0, left = 0;
         (void)curl_multi_perform(lane, &live);
         for (CURLMsg *m; (m = curl_multi_info_read(lane, &left));) {
-            struct transfer *t = NULL;
+            struct curl_transfer *t = NULL;
             if (m->msg != CURLMSG_DONE)
                 continue;
             (void)curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t);
@@ -411,13 +171,13 @@ static enum plt_status run_all(struct curl_image *ci, CURLM *lane,
  * already (curl_read.c): it is read over where that is less than a round trip,
  * and little beside what is wanted. */
 static size_t plan(struct curl_image *ci, const struct curl_want *wants,
-                   size_t n, struct transfer *ts)
+                   size_t n, struct curl_transfer *ts)
 {
     const uint64_t most = curl_gap(ci);
     size_t n_ts = 0;
 
     for (size_t i = 0; i < n; i++) {
-        struct transfer *const last = n_ts ? &ts[n_ts - 1] : NULL;
+        struct curl_transfer *const last = n_ts ? &ts[n_ts - 1] : NULL;
         const uint64_t end = wants[i].off + wants[i].len;
         const uint64_t gap = last ? wants[i].off - (last->off + last->len) : 0;
         if (last && gap <= most && gap <= (last->len + wants[i].len) / 8 &&
@@ -425,38 +185,32 @@ static size_t plan(struct curl_image *ci, const struct curl_want *wants,
             last->len = end - last->off;
             last->n_wants++;
         } else {
-            ts[n_ts++] = (struct transfer){.ci = ci,
-                                           .wants = &wants[i],
-                                           .n_wants = 1,
-                                           .off = wants[i].off,
-                                           .len = wants[i].len};
+            ts[n_ts++] = (struct curl_transfer){.ci = ci,
+                                                .wants = &wants[i],
+                                                .n_wants = 1,
+                                                .off = wants[i].off,
+                                                .len = wants[i].len};
         }
     }
     return n_ts;
 }
 
-enum plt_status curl_fetch(struct curl_image *ci, struct plt_io *io,
-                           const struct curl_want *wants, size_t n,
-                           struct plt_error *err)
+enum plt_status curl_transfers_run(struct curl_image *ci, struct plt_io *io,
+                                   struct curl_transfer *ts, size_t n,
+                                   struct plt_error *err)
 {
-    struct transfer *const ts = calloc(n, sizeof(*ts));
     CURLM *const lane = curl_lane_take(ci);
     enum plt_status st = PLT_OK;
     unsigned tries = 0, redirects = 0;
 
-    if (!ts || !lane) {
-        free(ts);
-        if (lane)
-            curl_lane_give(ci, lane);
+    if (!lane)
         return plt_fail(err, PLT_NOMEM, "requests");
-    }
-    const size_t n_ts = plan(ci, wants, n, ts);
     for (;;) {
-        const struct transfer *bad = NULL;
-        st = run_all(ci, lane, io, ts, n_ts, err);
+        const struct curl_transfer *bad = NULL;
+        st = run_all(ci, lane, io, ts, n, err);
         if (st != PLT_OK)
             break;
-        for (size_t i = 0; i < n_ts; i++) {
+        for (size_t i = 0; i < n; i++) {
             /* The failure that asking again does not help comes first. */
             if (!ts[i].is_done && (!bad || !curl_may_retry(&ts[i].err)))
                 bad = &ts[i];
@@ -478,11 +232,24 @@ enum plt_status curl_fetch(struct curl_image *ci, struct plt_io *io,
             !curl_backoff(io, tries, &bad->answer))
             break;
     }
-    for (size_t i = 0; i < n_ts; i++)
+    for (size_t i = 0; i < n; i++)
         stop_transfer(lane, io, &ts[i]);
-    free(ts);
     curl_lane_give(ci, lane);
     if (st == PLT_ORIGIN)
         err->sys = 0; /* the mark of curl_may_retry is ours alone */
+    return st;
+}
+
+enum plt_status curl_fetch(struct curl_image *ci, struct plt_io *io,
+                           const struct curl_want *wants, size_t n,
+                           struct plt_error *err)
+{
+    struct curl_transfer *const ts = calloc(n, sizeof(*ts));
+
+    if (!ts)
+        return plt_fail(err, PLT_NOMEM, "requests");
+    const enum plt_status st =
+        curl_transfers_run(ci, io, ts, plan(ci, wants, n, ts), err);
+    free(ts);
     return st;
 }

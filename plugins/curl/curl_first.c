@@ -277,9 +277,11 @@ static enum plt_status try_all(struct part *head, struct part *end,
 }
 
 enum plt_status curl_first(struct curl_image *ci, struct plt_io *io,
-                           struct plt_error *err)
+                           bool is_exact, struct plt_error *err)
 {
-    const struct curl_guess guess = curl_guess(ci->asked_url);
+    static const struct curl_guess least = {1, 0, 0};
+    const struct curl_guess guess =
+        is_exact ? least : curl_guess(ci->asked_url);
     struct part head = {.ci = ci, .cap = guess.head};
     struct part end = {.ci = ci, .cap = guess.tail};
     CURLM *const lane = curl_lane_take(ci);
@@ -295,6 +297,7 @@ enum plt_status curl_first(struct curl_image *ci, struct plt_io *io,
         curl_lane_give(ci, lane);
     ci->front = guess.front;
     atomic_init(&ci->has_front, guess.front <= guess.head);
+    atomic_init(&ci->has_end, is_exact);
     if (st == PLT_OK)
         keep(ci, &head, &end);
     else

@@ -21,6 +21,7 @@
 
 #include <platter/driver.h>
 
+#include "curl_fields.h"
 #include "curl_plan.h"
 
 enum {
@@ -38,12 +39,11 @@ enum {
     CURL_CONNECT_MS = 10000
 };
 
-#define CURL_TOTAL_UNKNOWN UINT64_MAX
-
 /* What the headers of one answer said. */
 struct curl_answer {
     long code;
     char etag[200], modified[64], location[2048];
+    char boundary[CURL_BOUNDARY + 1]; /* of multipart/byteranges; "" */
     bool has_range, has_length, is_coded;
     uint64_t first, last, total; /* Content-Range; total may be unknown */
     uint64_t length;
@@ -87,6 +87,7 @@ struct curl_image {
     char *url; /* where redirects led; new text on each change */
     struct curl_cost cost;
     atomic_bool is_multiplexed; /* the origin speaks HTTP/2 */
+    atomic_bool is_single;      /* it answers one range at a time alone */
     struct curl_pool *pool;
     char site[256]; /* scheme, host and port of asked_url */
 
@@ -117,6 +118,11 @@ enum plt_status curl_answer_check(const struct curl_image *ci,
                                   const struct curl_answer *answer,
                                   uint64_t off, uint64_t len,
                                   struct plt_error *err);
+/* The same of a request for several ranges, before its parts are looked at.
+ * PLT_UNSUPPORTED: the origin answers one at a time alone. */
+enum plt_status curl_answer_check_parts(const struct curl_image *ci,
+                                        const struct curl_answer *answer,
+                                        struct plt_error *err);
 /* The answer to a request for the last `cap` bytes is of the file that ci has
  * been opened as. */
 bool curl_end_fits(const struct curl_image *ci,
@@ -129,7 +135,7 @@ enum plt_status curl_code_error(const struct curl_answer *answer, CURLcode code,
                                 const char *text, struct plt_error *err);
 bool curl_may_retry(const struct plt_error *err);
 
-/* ---- curl_fetch.c ---- */
+/* ---- curl_request.c ---- */
 
 uint64_t curl_now_ns(void);
 /* A handle with everything set that all requests share: url, policy, headers.
@@ -145,6 +151,9 @@ enum plt_status curl_redirect(struct curl_image *ci,
 void curl_measure(struct curl_image *ci, CURL *easy, uint64_t bytes);
 /* What is cheaper to read over than to ask again: bytes. */
 uint64_t curl_gap(struct curl_image *ci);
+/* Sleep before try n (1 is the first retry) unless there is no time. */
+bool curl_backoff(struct plt_io *io, unsigned n,
+                  const struct curl_answer *answer);
 
 /* ---- curl_pool.c ---- */
 
@@ -161,11 +170,7 @@ void curl_pool_stream_ended(struct curl_pool *pool);
 /* Names that were looked up and TLS sessions, for all handles. */
 CURLSH *curl_pool_share(struct curl_pool *pool);
 
-/* ---- curl_fetch.c, again ---- */
-
-/* Sleep before try n (1 is the first retry) unless there is no time. */
-bool curl_backoff(struct plt_io *io, unsigned n,
-                  const struct curl_answer *answer);
+/* ---- curl_fetch.c ---- */
 
 /* Bytes [off, off+len) into buf: wants are sorted by off and do not overlap. */
 struct curl_want {
@@ -177,12 +182,27 @@ enum plt_status curl_fetch(struct curl_image *ci, struct plt_io *io,
                            const struct curl_want *wants, size_t n,
                            struct plt_error *err);
 
+/* ---- curl_exact.c ---- */
+
+/* PLT_IO_EXACT: from the cache or the origin just the bytes that are asked for,
+ * several ranges in one request where the origin answers such. */
+enum plt_status curl_read_exact(struct curl_image *ci, struct plt_io *io,
+                                const struct plt_seg *segs, size_t n,
+                                struct plt_error *err);
+
+/* ---- curl_document.c ---- */
+
+/* As struct plt_driver's fetch. */
+enum plt_status curl_document(void *image, struct plt_io *io, const char *url,
+                              uint8_t *buf, size_t cap, size_t *got,
+                              struct plt_error *err);
+
 /* ---- curl_first.c ---- */
 
 /* Fill in size, validators, has_ranges, head; what more comes goes into the
- * cache. */
+ * cache.  is_exact: ask for one byte, and fetch nothing along later. */
 enum plt_status curl_first(struct curl_image *ci, struct plt_io *io,
-                           struct plt_error *err);
+                           bool is_exact, struct plt_error *err);
 
 /* ---- curl_run.c ---- */
 
@@ -209,6 +229,8 @@ enum plt_status curl_run_fetch(struct curl_image *ci, struct plt_io *io,
 
 /* ---- curl.c ---- */
 
+/* Scheme, host and port of a URL; cap bytes, cut when longer. */
+void curl_site(const char *url, char *out, size_t cap);
 /* The bytes of a segment that lies in what the image itself keeps, or NULL. */
 const uint8_t *curl_known(const struct curl_image *ci, const struct plt_seg *s);
 

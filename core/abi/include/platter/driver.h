@@ -43,7 +43,7 @@ extern "C" {
 #endif
 
 #define PLT_ABI_MAJOR 1
-#define PLT_ABI_MINOR 5
+#define PLT_ABI_MINOR 6
 
 #define PLT_HAS(object, field)                                                 \
     ((object)->struct_size >=                                                  \
@@ -69,7 +69,11 @@ enum { PLT_MAX_CREDENTIAL = 16384 }; /* bytes, with the NUL */
 enum plt_io_flag {
     PLT_IO_NOWAIT = 1,    /* answer from memory or return PLT_AGAIN: the caller
                              is a thread that serves many connections */
-    PLT_IO_BACKGROUND = 2 /* nobody waits for this: yield to those who wait */
+    PLT_IO_BACKGROUND = 2, /* nobody waits for this: yield to those who wait */
+    /* ABI 1.6: just these bytes, once: nothing besides is fetched along, and
+     * nothing of it is kept in the cache.  For reads of a source; others may
+     * take no notice. */
+    PLT_IO_EXACT = 4
 };
 
 /* The circumstances of a request; goes down with it unchanged.
@@ -426,7 +430,10 @@ enum plt_open_flag {
     PLT_OPEN_LIST = 1,
     /* To be described, not read: a key that is missing or wrong is no reason to
      * fail; reads then do, with PLT_DENIED. */
-    PLT_OPEN_DESCRIBE = 2
+    PLT_OPEN_DESCRIBE = 2,
+    /* ABI 1.6: it will be read with PLT_IO_EXACT: bring no more than opening
+     * needs. */
+    PLT_OPEN_EXACT = 4
 };
 
 struct plt_open_args {
@@ -606,7 +613,19 @@ struct plt_driver {
     enum plt_status (*lend)(void *image, struct plt_io *io, uint64_t off,
                             uint64_t len, plt_lend_fn *emit, void *cookie);
 
-    /* ABI 1.4 ends here.  Append below; never insert, reorder or retype. */
+    /* ABI 1.4 ends here. */
+
+    /* Sources over HTTP, optional: another whole document, at an absolute URL
+     * that policy allows, by a plain GET (no range, no condition), so that any
+     * cache may answer.  It is no part of the image, and says nothing of
+     * whether that has changed.  *got bytes of at most cap are in buf.
+     * PLT_NOT_FOUND: there is none; PLT_UNSUPPORTED: it is longer than cap;
+     * never PLT_CHANGED.  May wait. */
+    enum plt_status (*fetch)(void *image, struct plt_io *io, const char *url,
+                             uint8_t *buf, size_t cap, size_t *got,
+                             struct plt_error *err);
+
+    /* ABI 1.6 ends here.  Append below; never insert, reorder or retype. */
 };
 
 #define PLT_EXPORT __attribute__((visibility("default")))
