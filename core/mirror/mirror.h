@@ -37,8 +37,8 @@ struct mirrors_config {
     const char *const *outputs; /* files, devices and folders (with their last
                                    slash) that "output" may name; NULL-ended */
     const char *const *keys;    /* minisign public keys (base64) that manifests
-                                   must    be signed with by one of; NULL-ended; NULL:
-                                   no    signature is asked for */
+                                   must    be signed with by one of; NULL-ended;
+                                   NULL:    no    signature is asked for */
     const char *advertise; /* this gateway's URL, told to upstreams that may
                               send other edges here; NULL: not told */
 };
@@ -65,11 +65,11 @@ void mirrors_free(struct mirrors *mirrors);
  * that holds the disk instead of the store; in the configuration's outputs
  *   "signed"      true: a manifest without a good signature is refused
  *   "trace"       false: the upstream's boot trace is not asked for (true)
- *   "fetch"       "auto"; "blocks": whole blocks of 1 MiB alone, which any cache
- *                 between can carry; "ranges": never more than is missing
- * The same again is PLT_OK and *is_new false.  PLT_INVALID, PLT_EXISTS (another
- * of this name), PLT_UNSUPPORTED (no state folder), PLT_DENIED (policy).  Kept
- * before it returns; the source need not be there yet. */
+ *   "fetch"       "auto"; "blocks": whole blocks of 1 MiB alone, which any
+ * cache between can carry; "ranges": never more than is missing The same again
+ * is PLT_OK and *is_new false.  PLT_INVALID, PLT_EXISTS (another of this name),
+ * PLT_UNSUPPORTED (no state folder), PLT_DENIED (policy).  Kept before it
+ * returns; the source need not be there yet. */
 PLT_MUST_USE MAY_WAIT enum plt_status mirrors_add(struct mirrors *mirrors,
                                                   json_t *entry, bool *is_new,
                                                   struct plt_error *err);
@@ -84,8 +84,8 @@ PLT_MUST_USE MAY_WAIT enum plt_status mirrors_remove(struct mirrors *mirrors,
 PLT_MUST_USE MAY_WAIT enum plt_status mirrors_pause(struct mirrors *mirrors,
                                                     const char *name, bool on,
                                                     struct plt_error *err);
-/* Change "priority", "bandwidth", "follow", "schedule", "trace", "fetch" of one that is
- * there; others are PLT_INVALID. */
+/* Change "priority", "bandwidth", "follow", "schedule", "trace", "fetch" of one
+ * that is there; others are PLT_INVALID. */
 PLT_MUST_USE MAY_WAIT enum plt_status mirrors_change(struct mirrors *mirrors,
                                                      const char *name,
                                                      json_t *entry,
@@ -135,8 +135,8 @@ bool mirrors_has(struct mirrors *mirrors, const char *name);
  * all known; new reference (manifest_file_unref), or NULL.  Does not wait. */
 struct manifest_file *mirrors_manifest(struct mirrors *mirrors,
                                        struct image *image);
-/* The name under which the version with this root can be opened, when group g of
- * it is here (a sibling is told what is here, and never waits for more); new
+/* The name under which the version with this root can be opened, when group g
+ * of it is here (a sibling is told what is here, and never waits for more); new
  * text (free), or NULL. */
 char *mirrors_by_root(struct mirrors *mirrors, const manifest_digest root,
                       uint64_t g);

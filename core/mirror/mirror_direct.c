@@ -41,8 +41,11 @@ static enum plt_status keep(struct version *v, uint64_t g, const uint8_t *data,
     for (size_t i = 0; i < n && st == PLT_OK; i++) {
         const uint8_t *leaf = data + i * MANIFEST_LEAF;
         const size_t left = len - i * MANIFEST_LEAF;
-        if (manifest_is_zero_leaf(leaves[i]))
+        if (manifest_is_zero_leaf(leaves[i])) {
+            if (v->out)
+                st = out_zero(v->out, g * MANIFEST_LEAVES + i, err);
             continue;
+        }
         if (left < MANIFEST_LEAF) {
             memset(last, 0, sizeof(last));
             memcpy(last, leaf, left);
@@ -55,13 +58,14 @@ static enum plt_status keep(struct version *v, uint64_t g, const uint8_t *data,
         }
         /* As many as follow, whole, in one call. */
         size_t k = i + 1;
-        while (leaf != last && k < n && len - k * MANIFEST_LEAF >= MANIFEST_LEAF &&
+        while (leaf != last && k < n &&
+               len - k * MANIFEST_LEAF >= MANIFEST_LEAF &&
                !manifest_is_zero_leaf(leaves[k]))
             k++;
         *kept += k - i - 1;
         size_t added = 0;
         st = store_put(v->mirrors->store, k - i,
-                       (const uint8_t(*)[STORE_DIGEST])leaves[i], leaf, &added,
+                       &leaves[i], leaf, &added,
                        err);
         const uint64_t reused = (k - i - added) * MANIFEST_LEAF;
         (void)atomic_fetch_add(&v->counts.reused, reused);
@@ -84,10 +88,13 @@ static enum plt_status sink(void *cookie, uint64_t g, const uint8_t *data,
         st = plt_fail(err, PLT_CANCELLED, "a mirror");
     if (st == PLT_OK && data)
         st = keep(v, g, data, len, leaves, n, &kept, err);
+    for (size_t i = 0; i < n && st == PLT_OK && !data && v->out; i++)
+        st = out_zero(v->out, g * MANIFEST_LEAVES + i, err);
     version_give(v, g, st == PLT_OK, kept, kept);
     mirror_changed(v->mirror);
     if (st == PLT_OK && atomic_fetch_add(&c->n_groups, 1) % SYNC_GROUPS == 0)
-        st = v->out ? out_sync(v->out, err) : store_sync(v->mirrors->store, err);
+        st =
+            v->out ? out_sync(v->out, err) : store_sync(v->mirrors->store, err);
     return st;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A mirror's disk as it is read: what is here from here, verified, and the rest
- * from the source, at once and before everything else; what comes so is kept. */
+ * from the source, at once and before everything else; what comes so is kept.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,8 +41,7 @@ static enum plt_status wait_version(struct mirror *m, struct plt_io *io,
         } else if (clock_now() >= io->deadline_ns) {
             st = plt_fail(err, PLT_TIMEOUT, "the source has not answered yet");
         } else {
-            (void)cond_wait(&m->moved, &m->lock,
-                            clock_after_ms(WAIT_SLICE_MS));
+            (void)cond_wait(&m->moved, &m->lock, clock_after_ms(WAIT_SLICE_MS));
         }
     }
     lock_give(&m->lock);
@@ -64,8 +64,8 @@ static enum plt_status disk_open(void *cookie, const char *name,
         return st;
     *disk = v;
     *size = v->size;
-    *identity = (struct plt_identity){.pin = PLT_PIN_STRONG,
-                                      .mtime = INT64_MIN};
+    *identity =
+        (struct plt_identity){.pin = PLT_PIN_STRONG, .mtime = INT64_MIN};
     /* Equal roots are equal bytes, wherever they are mirrored.  A disk whose
      * root nobody knew when it was begun has its own. */
     char hex[MANIFEST_HEX];
@@ -102,7 +102,8 @@ struct piece {
 static enum plt_status blame(struct mirror *m, enum plt_status st,
                              struct plt_error *err)
 {
-    const bool is_away = st == PLT_ORIGIN || st == PLT_BUSY || st == PLT_TIMEOUT;
+    const bool is_away =
+        st == PLT_ORIGIN || st == PLT_BUSY || st == PLT_TIMEOUT;
 
     lock_take(&m->lock);
     if (st == PLT_OK)
@@ -124,8 +125,8 @@ static enum plt_status blame(struct mirror *m, enum plt_status st,
 static bool is_away(struct mirror *m)
 {
     lock_take(&m->lock);
-    const bool is = m->away_ns && clock_now() - m->away_ns <
-                                      (uint64_t)AWAY_MS * NS_PER_MS;
+    const bool is =
+        m->away_ns && clock_now() - m->away_ns < (uint64_t)AWAY_MS * NS_PER_MS;
     lock_give(&m->lock);
     return is;
 }
@@ -224,9 +225,8 @@ static enum plt_status read_known(struct piece *p,
     AUTO_FREE uint8_t *apart = n < p->n ? malloc(n * MANIFEST_LEAF) : NULL;
     if (n < p->n && !apart)
         return plt_fail(err, PLT_NOMEM, "leaves of a mirror");
-    enum plt_status st =
-        get_here(p, (const manifest_digest *)some, at, n,
-                 apart ? apart : p->buf, there, err);
+    enum plt_status st = get_here(p, (const manifest_digest *)some, at, n,
+                                  apart ? apart : p->buf, there, err);
     if (st != PLT_OK)
         return st;
     for (size_t i = 0; i < n; i++) {
@@ -285,8 +285,7 @@ static enum plt_status read_group(struct version *v, struct plt_io *io,
     struct mirror_io mine;
 
     mirror_io_init(&mine, v->mirror, v, io, PLT_IO_EXACT);
-    enum plt_status st =
-        fetch_digests(v, &mine.io, g, leaves, &of_group, err);
+    enum plt_status st = fetch_digests(v, &mine.io, g, leaves, &of_group, err);
     if (st == PLT_NOT_FOUND && v->is_direct)
         return read_through(v, io, off, len, buf, err);
     if (st != PLT_OK)
@@ -313,8 +312,7 @@ static enum plt_status disk_read(void *disk, struct plt_io *io,
         uint8_t *to = (uint8_t *)segs[i].buf;
         size_t left = segs[i].len;
         while (left) {
-            const size_t room =
-                MANIFEST_GROUP - (size_t)(off % MANIFEST_GROUP);
+            const size_t room = MANIFEST_GROUP - (size_t)(off % MANIFEST_GROUP);
             const size_t now = left < room ? left : room;
             const enum plt_status st = read_group(v, io, off, now, to, err);
             if (st != PLT_OK)
@@ -339,7 +337,8 @@ static enum plt_status disk_extents(void *disk, struct plt_io *io, uint64_t off,
 
     while (off < end) {
         const uint64_t g = off / MANIFEST_GROUP;
-        const uint64_t to = g * MANIFEST_GROUP + manifest_group_bytes(v->size, g);
+        const uint64_t to =
+            g * MANIFEST_GROUP + manifest_group_bytes(v->size, g);
         size_t n;
         if (io->cancelled(io))
             return plt_fail(err, PLT_CANCELLED, "extents of a mirror");
@@ -351,8 +350,7 @@ static enum plt_status disk_extents(void *disk, struct plt_io *io, uint64_t off,
             continue;
         }
         while (off < to && off < end) {
-            const size_t i =
-                (size_t)(off / MANIFEST_LEAF % MANIFEST_LEAVES);
+            const size_t i = (size_t)(off / MANIFEST_LEAF % MANIFEST_LEAVES);
             const bool is_zero = manifest_is_zero_leaf(leaves[i]);
             size_t k = i + 1;
             while (k < n && manifest_is_zero_leaf(leaves[k]) == is_zero)

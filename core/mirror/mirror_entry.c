@@ -114,8 +114,9 @@ static enum plt_status take_changing(struct mirror_entry *out, const char *key,
         st = take_number(value, key, 0, FOLLOW_MAX_S, &n, err);
         out->follow_s = (uint64_t)n;
         if (st == PLT_OK && n && n < FOLLOW_MIN_S)
-            st = plt_fail(err, PLT_INVALID, "\"follow\" is seconds, 0 or %d at "
-                                            "least",
+            st = plt_fail(err, PLT_INVALID,
+                          "\"follow\" is seconds, 0 or %d at "
+                          "least",
                           FOLLOW_MIN_S);
     } else if (strcmp(key, "schedule") == 0) {
         if (!json_is_string(value) ||
@@ -261,16 +262,15 @@ json_t *entry_json(const struct mirror_entry *e)
         (void)snprintf(schedule, sizeof(schedule), "%02d:%02d-%02d:%02d",
                        e->from_min / 60 % 24, e->from_min % 60,
                        e->to_min / 60 % 25, e->to_min % 60);
-    json_t *const row = json_pack(
-        "{s:s, s:s, s:i, s:I, s:I, s:s, s:b, s:b, s:s}", "name", e->name,
-        "source", e->source, "priority", e->priority, "bandwidth",
-        (json_int_t)e->bandwidth, "follow", (json_int_t)e->follow_s, "schedule",
-        schedule, "signed", e->is_signed, "trace", e->wants_trace, "fetch",
-        vias[e->via]);
+    json_t *const row =
+        json_pack("{s:s, s:s, s:i, s:I, s:I, s:s, s:b, s:b, s:s}", "name",
+                  e->name, "source", e->source, "priority", e->priority,
+                  "bandwidth", (json_int_t)e->bandwidth, "follow",
+                  (json_int_t)e->follow_s, "schedule", schedule, "signed",
+                  e->is_signed, "trace", e->wants_trace, "fetch", vias[e->via]);
     if (row)
-        (void)json_object_set_new(row, "output",
-                                  e->output ? json_string(e->output)
-                                            : json_null());
+        (void)json_object_set_new(
+            row, "output", e->output ? json_string(e->output) : json_null());
     return row;
 }
 

@@ -45,7 +45,7 @@ enum plt_status fetch_digests(struct version *v, struct plt_io *io, uint64_t g,
     st = source_part(v->mirror, "/leaves", io, &seg, 1, err);
     if (st != PLT_OK)
         return st;
-    st = manifest_file_put(v->file, g, leaves, *n, err);
+    st = manifest_file_put(v->file, g, (const manifest_digest *)leaves, *n, err);
     if (st != PLT_CORRUPT)
         return st;
     return fetch_refused(v, v->mirror->entry.source, g * MANIFEST_LEAVES, err);
@@ -170,7 +170,7 @@ static bool is_block(struct version *v, uint64_t g, const uint8_t *buf)
     const size_t n = manifest_group_leaves(v->size, g);
 
     manifest_leaf_list(buf, n * MANIFEST_LEAF, leaves);
-    manifest_group(leaves, n, made);
+    manifest_group((const manifest_digest *)leaves, n, made);
     return manifest_file_group(v->file, g, said) &&
            memcmp(made, said, MANIFEST_DIGEST) == 0;
 }
@@ -216,8 +216,8 @@ enum plt_status fetch_block(struct version *v, struct plt_io *io, uint64_t g,
         st = plt_fail(err, PLT_CHANGED,
                       "the source has no image with this root any more");
     if (st == PLT_OK && !is_block(v, g, buf))
-        st = fetch_refused(v, v->mirror->entry.source, g * MANIFEST_LEAVES,
-                           err);
+        st =
+            fetch_refused(v, v->mirror->entry.source, g * MANIFEST_LEAVES, err);
     source_release(&source);
     return st;
 }

@@ -19,13 +19,13 @@
 #include "util/lock.h"
 
 enum {
-    MOVERS = 8,               /* threads that fetch, of all mirrors */
-    MOVERS_OF_ONE = 4,        /* of one mirror, at most */
-    WINDOW_GROUPS = 32,       /* taken by a mover at a time */
-    WINDOW_LEAVES = 1024,     /* fetched by it at a time */
-    MIRROR_NAME = 64,         /* with its NUL */
-    MIRROR_WAIT_MS = 30000,   /* of one request of the background */
-    MIRROR_DATA_MS = 120000,  /* of a request for bytes of the disk */
+    MOVERS = 8,                /* threads that fetch, of all mirrors */
+    MOVERS_OF_ONE = 4,         /* of one mirror, at most */
+    WINDOW_GROUPS = 32,        /* taken by a mover at a time */
+    WINDOW_LEAVES = 1024,      /* fetched by it at a time */
+    MIRROR_NAME = 64,          /* with its NUL */
+    MIRROR_WAIT_MS = 30000,    /* of one request of the background */
+    MIRROR_DATA_MS = 120000,   /* of a request for bytes of the disk */
     MIRROR_RETRY_MIN_MS = 500, /* after a failure of the source, doubling */
     MIRROR_RETRY_MAX_MS = 30000,
     MIRROR_SOURCES = 16 /* siblings that are known at a time */
@@ -37,8 +37,8 @@ struct mirror_entry {
     char *source;
     char *output; /* or NULL */
     int priority;
-    uint64_t bandwidth; /* bytes a second; 0: no limit */
-    uint64_t follow_s;  /* 0: never */
+    uint64_t bandwidth;   /* bytes a second; 0: no limit */
+    uint64_t follow_s;    /* 0: never */
     int from_min, to_min; /* of the day, UTC, [from, to); -1: always */
     bool is_signed, wants_trace;
     enum { VIA_AUTO, VIA_BLOCKS, VIA_RANGES } via;
@@ -62,31 +62,32 @@ struct version {
     struct version *next_alive, *previous_alive; /* mirrors->versions_lock */
     struct mirrors *mirrors;
     struct mirror *mirror; /* alive as long as a version of it */
-    char file_name[40];    /* of its manifest, in the folder; "": none is kept */
+    char file_name[40]; /* of its manifest, in the folder; "": none is kept */
     struct manifest_file *file;
     uint64_t size, n_groups;
     bool is_listed;
-    bool is_direct;  /* the source has no manifest: digests are of what came */
-    bool is_passing; /* and nothing is kept: until the manifest is there */
-    char etag[128];  /* direct: of the source's image */
+    bool is_direct;   /* the source has no manifest: digests are of what came */
+    bool is_passing;  /* and nothing is kept: until the manifest is there */
+    char etag[128];   /* direct: of the source's image */
     uint8_t salt[16]; /* direct: tells this version from every other */
     manifest_digest root; /* when has_root */
     atomic_bool has_root;
     char signature[8]; /* "good", "none" or "": not asked for; fixed */
-    struct out_file *out; /* where the disk lies instead of the store; or NULL */
+    struct out_file
+        *out; /* where the disk lies instead of the store; or NULL */
 
     struct lock lock;
-    uint8_t *state;   /* enum group_state of each */
-    uint16_t *here;   /* leaves of each that are here and not zeros */
-    uint16_t *data;   /* leaves of each that are not zeros; as far as known */
-    uint32_t *order;  /* groups in the order they are wanted, or NULL */
-    uint64_t next;    /* place in the order from which to look for TODO */
-    uint64_t n_done;  /* groups */
+    uint8_t *state;  /* enum group_state of each */
+    uint16_t *here;  /* leaves of each that are here and not zeros */
+    uint16_t *data;  /* leaves of each that are not zeros; as far as known */
+    uint32_t *order; /* groups in the order they are wanted, or NULL */
+    uint64_t next;   /* place in the order from which to look for TODO */
+    uint64_t n_done; /* groups */
     uint64_t n_here, n_data; /* sums of the two */
-    uint64_t told_data; /* leaves that are not zeros, as the manifest says;
-                           UINT64_MAX: it does not */
-    uint64_t unsynced;  /* bytes put since store_sync */
-    bool is_checked;    /* what is here was looked for since the start */
+    uint64_t told_data;      /* leaves that are not zeros, as the manifest says;
+                                UINT64_MAX: it does not */
+    uint64_t unsynced;       /* bytes put since store_sync */
+    bool is_checked;         /* what is here was looked for since the start */
     bool is_finishing;
     atomic_bool is_complete;
     struct mirror_counts counts;
@@ -100,23 +101,24 @@ struct mirror {
     struct mirror_entry entry;
     bool is_removed, is_paused;
     atomic_bool is_halted; /* either: the background ends */
-    struct mirror_counts counts; /* of what is asked before there is a version */
-    struct version *current; /* what is served; NULL: not looked at yet */
-    struct version *coming;  /* of a followed one: becomes it when complete */
+    struct mirror_counts
+        counts;                /* of what is asked before there is a version */
+    struct version *current;   /* what is served; NULL: not looked at yet */
+    struct version *coming;    /* of a followed one: becomes it when complete */
     _Atomic unsigned n_movers; /* that work for it now */
     _Atomic int priority;      /* the entry's */
-    bool is_looking;         /* one of them asks the source */
+    bool is_looking;           /* one of them asks the source */
     bool must_look;
-    uint64_t look_ns;  /* next look of a followed one; CLOCK_NEVER: none */
-    uint64_t due_ns;   /* nothing before: after a failure */
+    uint64_t look_ns;       /* next look of a followed one; CLOCK_NEVER: none */
+    uint64_t due_ns;        /* nothing before: after a failure */
     uint64_t idle_until_ns; /* all that is left is taken */
-    unsigned failures; /* in a row */
-    bool is_failed;    /* needs somebody */
-    char error[256];   /* "" */
+    unsigned failures;      /* in a row */
+    bool is_failed;         /* needs somebody */
+    char error[256];        /* "" */
     enum plt_status error_status;
-    uint64_t away_ns;  /* the source could not be reached, then; 0: it can */
+    uint64_t away_ns; /* the source could not be reached, then; 0: it can */
     char since[24], checked[24], completed[24]; /* RFC 3339 or "" */
-    _Atomic uint64_t changes; /* mirrors_change_count */
+    _Atomic uint64_t changes;                   /* mirrors_change_count */
     _Atomic unsigned n_versions;
     /* bytes that came in each of the last seconds */
     _Atomic uint64_t rate_second[8], rate_bytes[8];
@@ -163,8 +165,8 @@ struct mirrors {
 
 /* ---- mirror_entry.c ---- */
 
-PLT_MUST_USE enum plt_status entry_parse(struct mirror_entry *out, json_t *asked,
-                                         struct plt_error *err);
+PLT_MUST_USE enum plt_status entry_parse(struct mirror_entry *out,
+                                         json_t *asked, struct plt_error *err);
 /* The configuration lets it be: INVALID, DENIED. */
 PLT_MUST_USE enum plt_status entry_check(const struct mirror_entry *entry,
                                          const struct mirrors_config *config,
@@ -211,8 +213,8 @@ void version_recheck(struct version *version);
 /* Take up to n groups to fetch, in the order that they are wanted. */
 size_t version_take(struct version *version, size_t n, uint64_t *groups);
 /* Group g is (not) here now.  here, data: leaves that are not zeros. */
-void version_give(struct version *version, uint64_t g, bool is_done, size_t here,
-                  size_t data);
+void version_give(struct version *version, uint64_t g, bool is_done,
+                  size_t here, size_t data);
 bool version_is_whole(struct version *version);
 /* Put first what is said to be read first: stretches of bytes, n of them. */
 void version_order(struct version *version, const uint64_t (*stretches)[2],
@@ -226,7 +228,7 @@ PLT_MUST_USE MAY_WAIT enum plt_status version_finish(struct version *version,
 /* The circumstances of work for a version; outer: a reader's, or NULL for the
  * background. */
 struct mirror_io {
-    struct plt_io io; /* first */
+    struct plt_io io;        /* first */
     struct version *version; /* or NULL: of the mirror alone */
     struct mirror *mirror;
     struct plt_io *outer;
@@ -253,9 +255,10 @@ void source_release(struct source *source);
 char *source_url(const struct source *source, const char *kind,
                  const char *tail);
 /* The source's disk, opened; new reference. */
-PLT_MUST_USE MAY_WAIT enum plt_status
-source_disk(struct mirror *mirror, struct plt_io *io, struct image **out,
-            struct plt_error *err);
+PLT_MUST_USE MAY_WAIT enum plt_status source_disk(struct mirror *mirror,
+                                                  struct plt_io *io,
+                                                  struct image **out,
+                                                  struct plt_error *err);
 /* Bytes of /v1/manifest/REF/PART, at most 64 stretches. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 source_part(struct mirror *mirror, const char *part, struct plt_io *io,
@@ -272,9 +275,8 @@ MAY_WAIT void mirror_look(struct mirror *mirror);
 /* ---- mirror_window.c ---- */
 
 /* Fetch some groups of it.  OK also when there were none to take. */
-PLT_MUST_USE MAY_WAIT enum plt_status mirror_window(struct version *version,
-                                                    bool *is_idle,
-                                                    struct plt_error *err);
+PLT_MUST_USE MAY_WAIT enum plt_status
+mirror_window(struct version *version, bool *is_idle, struct plt_error *err);
 
 /* ---- mirror_fetch.c ---- */
 
@@ -288,9 +290,10 @@ PLT_MUST_USE MAY_WAIT enum plt_status
 fetch_leaves(struct version *version, struct plt_io *io, const uint64_t *leaves,
              size_t n, uint8_t *buf, struct plt_error *err);
 /* The whole group g, from a sibling or the source, as an immutable block. */
-PLT_MUST_USE MAY_WAIT enum plt_status
-fetch_block(struct version *version, struct plt_io *io, uint64_t g, uint8_t *buf,
-            struct plt_error *err);
+PLT_MUST_USE MAY_WAIT enum plt_status fetch_block(struct version *version,
+                                                  struct plt_io *io, uint64_t g,
+                                                  uint8_t *buf,
+                                                  struct plt_error *err);
 /* What the source sent is not what its manifest says: counted, named. */
 PLT_MUST_USE enum plt_status fetch_refused(struct version *version,
                                            const char *who, uint64_t leaf,

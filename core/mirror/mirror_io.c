@@ -9,7 +9,8 @@ enum { SLICE_MS = 50, RATE_SECONDS = 8, BURST_MS = 250 };
 
 static bool is_cancelled(const struct plt_io *io)
 {
-    const struct mirror_io *const m = (const struct mirror_io *)(const void *)io;
+    const struct mirror_io *const m =
+        (const struct mirror_io *)(const void *)io;
 
     if (atomic_load(&m->mirror->mirrors->is_stopping))
         return true;

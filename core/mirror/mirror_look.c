@@ -60,7 +60,8 @@ static bool take_u64(json_t *o, const char *key, uint64_t *out)
 static enum plt_status parse_head(const char *text, size_t len,
                                   struct head *out, struct plt_error *err)
 {
-    json_t *const o = json_memory_parse(text, len, JSON_REJECT_DUPLICATES, NULL);
+    json_t *const o =
+        json_memory_parse(text, len, JSON_REJECT_DUPLICATES, NULL);
     const char *const root = json_string_value(json_object_get(o, "root"));
     const char *const algorithm =
         json_string_value(json_object_get(o, "algorithm"));
@@ -232,8 +233,8 @@ static void look_for_siblings(struct mirror *m, struct plt_io *io,
     if (m->siblings_ns && clock_now() < m->siblings_ns)
         return;
     m->siblings_ns = clock_after_ms(SIBLINGS_MS);
-    (void)snprintf(tail, sizeof(tail), "/sources%s%.500s",
-                   own ? "?edge=" : "", own ? own : "");
+    (void)snprintf(tail, sizeof(tail), "/sources%s%.500s", own ? "?edge=" : "",
+                   own ? own : "");
     if (get(m, io, disk, "manifest", tail, MAX_SOURCES, &text, &len,
             &ignored) != PLT_OK)
         return;
@@ -309,8 +310,7 @@ static enum plt_status begin_out(struct mirror *m, struct version *v,
                                  struct plt_error *err)
 {
     return m->entry.output
-               ? out_open(m->mirrors->dir, m->entry.output, v->size, &v->out,
-                          err)
+               ? out_open(m->entry.output, v->size, false, &v->out, err)
                : PLT_OK;
 }
 
@@ -368,10 +368,10 @@ static enum plt_status look_at_disk(struct mirror *m, struct plt_io *io,
     uint64_t size;
 
     enum plt_status st = image_resolve_size(disk, io, &size, err);
-    const bool is_same =
-        st == PLT_OK && known && known->is_direct && known->size == size &&
-        known->is_passing == is_passing &&
-        strcmp(known->etag, image_etag(disk)) == 0;
+    const bool is_same = st == PLT_OK && known && known->is_direct &&
+                         known->size == size &&
+                         known->is_passing == is_passing &&
+                         strcmp(known->etag, image_etag(disk)) == 0;
     if (st == PLT_OK && !is_same && m->entry.is_signed && !is_passing)
         st = plt_fail(err, PLT_DENIED,
                       "the source has no manifest, and it must be signed");

@@ -93,8 +93,7 @@ static enum task next_task(struct mirror *m, uint64_t now, int minute,
         if (!is_checked && !m->n_movers)
             task = TASK_CHECK;
         else if (is_checked && !m->is_paused &&
-                 !atomic_load(&todo->is_complete) &&
-                 m->n_movers < most &&
+                 !atomic_load(&todo->is_complete) && m->n_movers < most &&
                  entry_is_scheduled(&m->entry, minute) &&
                  now >= m->idle_until_ns)
             task = TASK_FETCH;
@@ -174,8 +173,8 @@ static void fetch(struct mirror *m, struct version *v)
 {
     struct plt_error err;
     bool is_idle = false;
-    enum plt_status st =
-        v->is_direct ? mirror_direct(v, &err) : mirror_window(v, &is_idle, &err);
+    enum plt_status st = v->is_direct ? mirror_direct(v, &err)
+                                      : mirror_window(v, &is_idle, &err);
 
     if (st == PLT_OK && version_is_whole(v)) {
         st = finish(m, v, &err);
@@ -231,8 +230,7 @@ static struct mirror *choose(struct mirrors *all, enum task *task,
         struct mirror *m = NULL;
         size_t at = 0;
         for (size_t i = 0; i < n; i++) {
-            if (list[i] &&
-                (!m || is_before(list[i], m))) {
+            if (list[i] && (!m || is_before(list[i], m))) {
                 m = list[i];
                 at = i;
             }
@@ -268,7 +266,8 @@ void *mover_run(void *arg)
         if (!m) {
             lock_take(&all->lock);
             if (all->wakes == seen && !atomic_load(&all->is_stopping))
-                (void)cond_wait(&all->work, &all->lock, clock_after_ms(IDLE_MS));
+                (void)cond_wait(&all->work, &all->lock,
+                                clock_after_ms(IDLE_MS));
             lock_give(&all->lock);
             continue;
         }

@@ -77,7 +77,8 @@ static enum plt_status open_place(struct out_file *o, bool is_complete,
 
     *is_file = false;
     o->fd = open(o->path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
-    if (o->fd < 0 && errno == ELOOP) /* a name of a device, as udev makes */
+    const bool is_link = o->fd < 0 && errno == ELOOP;
+    if (is_link) /* a name of a device, as udev makes */
         o->fd = open(o->path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (o->fd < 0 && errno == ENOENT) {
         *is_file = true;
@@ -85,7 +86,7 @@ static enum plt_status open_place(struct out_file *o, bool is_complete,
     }
     if (o->fd < 0 || fstat(o->fd, &sb) != 0)
         return plt_fail_sys(err, PLT_IO, errno, "the output %.120s", o->path);
-    if (S_ISREG(sb.st_mode)) {
+    if (S_ISREG(sb.st_mode) && !is_link) {
         *is_file = true;
         if (is_complete && (uint64_t)sb.st_size == o->size)
             return PLT_OK;
@@ -100,10 +101,9 @@ static enum plt_status open_place(struct out_file *o, bool is_complete,
     if (ioctl(o->fd, BLKGETSIZE64, &bytes) != 0)
         return plt_fail_sys(err, PLT_IO, errno, "the output %.120s", o->path);
     if (bytes < o->size)
-        return plt_fail(err, PLT_INVALID,
-                        "the output %.100s has %llu bytes, the disk %llu",
-                        o->path, (unsigned long long)bytes,
-                        (unsigned long long)o->size);
+        return plt_fail(
+            err, PLT_INVALID, "the output %.100s has %llu bytes, the disk %llu",
+            o->path, (unsigned long long)bytes, (unsigned long long)o->size);
     return PLT_OK;
 }
 
@@ -247,8 +247,8 @@ static enum plt_status name(struct out_file *o, struct plt_error *err)
         return plt_fail(err, PLT_NOMEM, "an output");
     if (slash)
         slash[slash == folder] = '\0';
-    AUTO_FD int dir = open(slash ? folder : ".",
-                           O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO_FD int dir =
+        open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (rename(o->part, o->path) != 0 || (dir >= 0 && fsync(dir) != 0))
         return plt_fail_sys(err, PLT_IO, errno, "the output %.120s", o->path);
     return PLT_OK;

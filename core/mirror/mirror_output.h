@@ -5,9 +5,8 @@
  * A file is written beside (NAME.part), sparse, and takes its name when it is
  * whole, so that who has the old one open keeps it; a device is written in
  * place.  What lies there already is compared, leaf by leaf, and only what
- * differs is written.  Which leaves are right is not written down: after a start
- * they are hashed again.
- * Threads: any. */
+ * differs is written.  Which leaves are right is not written down: after a
+ * start they are hashed again. Threads: any. */
 #ifndef MIRROR_MIRROR_OUTPUT_H
 #define MIRROR_MIRROR_OUTPUT_H
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Images of this host whose leaves are taken when a mirror wants them.
  *
- * A seed is any image that can be opened: its digests are made once, kept beside
- * the mirrors' by its ETag, and put into a table of leaf numbers, by the first
- * bytes of the digests.  What is found is read from the image and hashed before
- * it is used, so that an image that changed meanwhile costs a read and no more.
+ * A seed is any image that can be opened: its digests are made once, kept
+ * beside the mirrors' by its ETag, and put into a table of leaf numbers, by the
+ * first bytes of the digests.  What is found is read from the image and hashed
+ * before it is used, so that an image that changed meanwhile costs a read and
+ * no more.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,13 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-enum { REST_MS = 60000, MAX_SEEDS = 64, RETRY_MS = 60000, PROBES = 64, WAIT_MS = 30000 };
+enum {
+    REST_MS = 60000,
+    MAX_SEEDS = 64,
+    RETRY_MS = 60000,
+    PROBES = 64,
+    WAIT_MS = 30000
+};
 
 /* A place in a table: half of a digest's first 8 bytes, and which leaf. */
 struct slot {
@@ -150,15 +157,16 @@ static void file_name(struct image *image, char *out, size_t cap)
     const char *const etag = image_etag(image);
     const size_t len = strlen(etag);
 
-    manifest_leaf((const uint8_t *)etag, len < MANIFEST_LEAF ? len : MANIFEST_LEAF,
-                  digest);
+    manifest_leaf((const uint8_t *)etag,
+                  len < MANIFEST_LEAF ? len : MANIFEST_LEAF, digest);
     manifest_to_hex(digest, hex);
     (void)snprintf(out, cap, "seed-%.32s", hex);
 }
 
 static bool is_stopping(const struct plt_io *io)
 {
-    const struct mirror_io *const m = (const struct mirror_io *)(const void *)io;
+    const struct mirror_io *const m =
+        (const struct mirror_io *)(const void *)io;
     return atomic_load(&m->mirror->mirrors->is_stopping);
 }
 

@@ -60,7 +60,8 @@ static json_t *mirror_state(struct mirror *m)
         (void)json_array_append_new(versions,
                                     version_json(m->current, "current"));
     if (row && m->coming)
-        (void)json_array_append_new(versions, version_json(m->coming, "coming"));
+        (void)json_array_append_new(versions,
+                                    version_json(m->coming, "coming"));
     lock_give(&m->lock);
     json_decref(versions);
     return row;
@@ -83,8 +84,8 @@ static bool write_all(int fd, const char *text, size_t len)
 static enum plt_status write_file(int dir, const char *text,
                                   struct plt_error *err)
 {
-    AUTO_FD int fd = openat(dir, new_name,
-                            O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    AUTO_FD int fd =
+        openat(dir, new_name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
     if (fd < 0 || !write_all(fd, text, strlen(text)) || fsync(fd) != 0 ||
         renameat(dir, new_name, dir, file_name) != 0 || fsync(dir) != 0)
@@ -106,13 +107,12 @@ enum plt_status mirrors_save(struct mirrors *all, struct plt_error *err)
             (void)json_array_append_new(rows, row);
         mirror_unref(list[i]);
     }
-    json_t *const root =
-        json_pack("{s:i, s:o}", "version", 1, "mirrors", rows);
+    json_t *const root = json_pack("{s:i, s:o}", "version", 1, "mirrors", rows);
     AUTO_JSON_TEXT char *text = root ? json_dumps(root, JSON_INDENT(1)) : NULL;
     const bool is_whole = list && text && json_memory_lost() == lost;
-    const enum plt_status st =
-        is_whole ? write_file(all->dir, text, err)
-                 : plt_fail(err, PLT_NOMEM, "mirrors.json");
+    const enum plt_status st = is_whole
+                                   ? write_file(all->dir, text, err)
+                                   : plt_fail(err, PLT_NOMEM, "mirrors.json");
     json_decref(root);
     free(list);
     lock_give(&all->save_lock);
@@ -161,15 +161,14 @@ static enum plt_status load_version(struct mirror *m, json_t *row,
         atomic_store(&v->has_root, true);
     atomic_store(&v->is_complete,
                  json_is_true(json_object_get(row, "complete")));
-    atomic_store(&v->counts.fetched, (uint64_t)json_integer_value(
-                                         json_object_get(row, "fetched")));
-    atomic_store(&v->counts.reused, (uint64_t)json_integer_value(
-                                        json_object_get(row, "reused")));
+    atomic_store(&v->counts.fetched,
+                 (uint64_t)json_integer_value(json_object_get(row, "fetched")));
+    atomic_store(&v->counts.reused,
+                 (uint64_t)json_integer_value(json_object_get(row, "reused")));
     /* Its digests must be those of its root still. */
     manifest_digest root;
-    if (!v->is_direct &&
-        (!manifest_file_root(v->file, root) ||
-         memcmp(root, v->root, MANIFEST_DIGEST) != 0)) {
+    if (!v->is_direct && (!manifest_file_root(v->file, root) ||
+                          memcmp(root, v->root, MANIFEST_DIGEST) != 0)) {
         struct log_line l;
         log_begin(&l, LOG_WARN, "mirror_manifest_damaged");
         log_text(&l, "mirror", m->entry.name);
@@ -180,7 +179,8 @@ static enum plt_status load_version(struct mirror *m, json_t *row,
     if (m->entry.output)
         st = entry_check(&m->entry, &m->mirrors->config, err);
     if (m->entry.output && st == PLT_OK)
-        st = out_open(m->mirrors->dir, m->entry.output, v->size, &v->out, err);
+        st = out_open(m->entry.output, v->size, atomic_load(&v->is_complete),
+                      &v->out, err);
     if (st != PLT_OK) { /* a device that is not there yet: tried again */
         (void)snprintf(m->error, sizeof(m->error), "%s", err->text);
         version_unref(v);
@@ -287,9 +287,10 @@ enum plt_status state_load(struct mirrors *all, struct plt_error *err)
             st = load_one(all, row, err);
         if (st == PLT_INVALID || st == PLT_EXISTS) { /* no client's mistake */
             const struct plt_error why = *err;
-            st = plt_fail(err, PLT_CORRUPT,
-                          "mirrors.json in the state folder, mirror %zu: %.120s",
-                          i, why.text);
+            st =
+                plt_fail(err, PLT_CORRUPT,
+                         "mirrors.json in the state folder, mirror %zu: %.120s",
+                         i, why.text);
         }
     }
     json_decref(root);
@@ -299,9 +300,8 @@ enum plt_status state_load(struct mirrors *all, struct plt_error *err)
 static bool has_file(struct mirror *m, const char *name)
 {
     lock_take(&m->lock);
-    const bool has =
-        (m->current && strcmp(m->current->file_name, name) == 0) ||
-        (m->coming && strcmp(m->coming->file_name, name) == 0);
+    const bool has = (m->current && strcmp(m->current->file_name, name) == 0) ||
+                     (m->coming && strcmp(m->coming->file_name, name) == 0);
     lock_give(&m->lock);
     return has;
 }

@@ -49,8 +49,7 @@ static void set_progress(json_t *row, struct mirror *m, struct version *v,
         if (!is_known) { /* what was not seen yet may all be data */
             for (uint64_t g = 0; g < v->n_groups; g++) {
                 if (v->state[g] != GROUP_DONE)
-                    total +=
-                        manifest_group_leaves(v->size, g) - v->data[g];
+                    total += manifest_group_leaves(v->size, g) - v->data[g];
             }
         }
         lock_give(&v->lock);
@@ -218,12 +217,12 @@ void mirrors_totals(struct mirrors *all, struct mirrors_totals *out)
 {
     size_t n;
 
-    *out = (struct mirrors_totals){
-        .fetched_bytes = atomic_load(&all->fetched),
-        .reused_bytes = atomic_load(&all->reused),
-        .demand_bytes = atomic_load(&all->demand),
-        .repaired_leaves = atomic_load(&all->repaired),
-        .refused_leaves = atomic_load(&all->refused)};
+    *out =
+        (struct mirrors_totals){.fetched_bytes = atomic_load(&all->fetched),
+                                .reused_bytes = atomic_load(&all->reused),
+                                .demand_bytes = atomic_load(&all->demand),
+                                .repaired_leaves = atomic_load(&all->repaired),
+                                .refused_leaves = atomic_load(&all->refused)};
     struct mirror **const list = mirrors_all(all, &n);
     for (size_t i = 0; i < n; i++) {
         struct mirror *const m = list[i];

@@ -137,18 +137,22 @@ void version_unref(struct version *v)
     free(v);
 }
 
-/* How many of these are not zeros, and how many of those are here. */
+/* How many of these are not zeros, and how many of those are here.  Zeros must
+ * be in an output, too. */
 static void count(const struct version *v, uint64_t g,
                   const manifest_digest *leaves, size_t n, size_t *data,
                   size_t *here)
 {
     *data = *here = 0;
     for (size_t i = 0; i < n; i++) {
-        if (manifest_is_zero_leaf(leaves[i]))
+        const bool is_zero = manifest_is_zero_leaf(leaves[i]);
+        const bool is_here =
+            v->out ? out_get(v->out, g * MANIFEST_LEAVES + i, leaves[i], NULL)
+                   : is_zero || store_may_have(v->mirrors->store, leaves[i]);
+        if (is_zero && is_here)
             continue;
         (*data)++;
-        *here += v->out ? out_has(v->out, g * MANIFEST_LEAVES + i)
-                        : store_may_have(v->mirrors->store, leaves[i]);
+        *here += is_here;
     }
 }
 
@@ -172,7 +176,7 @@ void version_check(struct version *v)
             version_give(v, g, false, 0, 0);
             continue;
         }
-        count(v, g, leaves, n, &data, &here);
+        count(v, g, (const manifest_digest *)leaves, n, &data, &here);
         version_give(v, g, here == data, here, data);
     }
     lock_take(&v->lock);
@@ -266,7 +270,7 @@ void version_order(struct version *v, const uint64_t (*stretches)[2], size_t n,
 
 enum plt_status version_finish(struct version *v, struct plt_error *err)
 {
-    enum plt_status st = v->out ? out_finish(v->out, err)
+    enum plt_status st = v->out ? out_finish(v->out, v->file, err)
                                 : store_sync(v->mirrors->store, err);
 
     if (st == PLT_OK)

@@ -7,8 +7,8 @@
  *                  digest are fetched, unless all 32 are known
  *   2. resolve     zeros; the version before, at the same place; the store; the
  *                  seeds.  What is left is missing
- *   3. fetch       a group of which nearly all is missing as an immutable block,
- *                  scattered leaves together in multi-range requests
+ *   3. fetch       a group of which nearly all is missing as an immutable
+ * block, scattered leaves together in multi-range requests
  *   4. verify      the digests of all leaves, as they are now, hash to the
  *                  group's, which hashes to the root; only then is anything of
  *                  it kept
@@ -49,8 +49,8 @@ struct window {
     struct version *before; /* new reference, or NULL */
     struct group *group;
     size_t n;
-    uint8_t *buf;     /* WINDOW_LEAVES leaves */
-    uint8_t *seeded;  /* one leaf */
+    uint8_t *buf;    /* WINDOW_LEAVES leaves */
+    uint8_t *seeded; /* one leaf */
 };
 
 /* ---- 1. digests ---- */
@@ -100,7 +100,7 @@ static enum plt_status know(struct window *w, struct group *gr,
         gr->is_full = true;
     }
     return gr->is_full
-               ? manifest_file_put(v->file, gr->g, gr->leaves, gr->n, err)
+               ? manifest_file_put(v->file, gr->g, (const manifest_digest *)(const manifest_digest *)gr->leaves, gr->n, err)
                : PLT_OK;
 }
 
@@ -113,9 +113,9 @@ static enum plt_status fetch_prefixes(struct window *w, struct plt_io *io,
     for (size_t i = 0; i < w->n; i++) {
         struct group *const gr = &w->group[i];
         if (!gr->is_full)
-            segs[n++] = (struct plt_seg){
-                gr->g * MANIFEST_LEAVES * MANIFEST_PREFIX,
-                gr->n * MANIFEST_PREFIX, gr->prefix};
+            segs[n++] =
+                (struct plt_seg){gr->g * MANIFEST_LEAVES * MANIFEST_PREFIX,
+                                 gr->n * MANIFEST_PREFIX, gr->prefix};
     }
     return n ? source_part(w->v->mirror, "/prefixes", io, segs, n, err)
              : PLT_OK;
@@ -126,6 +126,40 @@ static enum plt_status fetch_prefixes(struct window *w, struct plt_io *io,
 static bool begins(const manifest_digest digest, const uint8_t *prefix)
 {
     return memcmp(digest, prefix, MANIFEST_PREFIX) == 0;
+}
+
+/* Into the output: from where it lies there, from the store, or a seed.  What
+ * is known of the digest is its beginning, or all of it. */
+static enum what resolve_out(struct window *w, struct plt_io *io,
+                             struct group *gr, size_t i)
+{
+    struct version *const v = w->v;
+    struct store *const store = v->mirrors->store;
+    const uint64_t n = gr->g * MANIFEST_LEAVES + i;
+    const uint8_t *const prefix = gr->is_full ? gr->leaves[i] : gr->prefix[i];
+    struct plt_error ignored;
+    manifest_digest digest;
+    enum what what = HERE;
+
+    if (begins(manifest_zero_leaf(), prefix)) {
+        memcpy(gr->leaves[i], manifest_zero_leaf(), MANIFEST_DIGEST);
+        return out_zero(v->out, n, &ignored) == PLT_OK ? ZERO : MISSING;
+    }
+    if (!out_take(v->out, n, prefix, digest)) {
+        const bool is_stored =
+            store_find(store, prefix, digest, &ignored) == PLT_OK &&
+            store_get(store, digest, w->seeded, &ignored) == PLT_OK;
+        if (!is_stored &&
+            !seeds_get(v->mirrors->seeds, io, prefix, w->seeded, digest))
+            return MISSING;
+        what = is_stored ? HERE : SEED;
+        if (out_put(v->out, n, w->seeded, &ignored) != PLT_OK)
+            return MISSING;
+    }
+    if (gr->is_full && memcmp(digest, gr->leaves[i], MANIFEST_DIGEST) != 0)
+        return MISSING;
+    memcpy(gr->leaves[i], digest, MANIFEST_DIGEST);
+    return what;
 }
 
 /* A leaf of which 8 bytes are known.  was: those of the version before, or
@@ -140,8 +174,7 @@ static enum what resolve_prefix(const struct window *w, struct group *gr,
         memcpy(gr->leaves[i], manifest_zero_leaf(), MANIFEST_DIGEST);
         return ZERO;
     }
-    if (was && begins(was[i], gr->prefix[i]) &&
-        store_may_have(store, was[i])) {
+    if (was && begins(was[i], gr->prefix[i]) && store_may_have(store, was[i])) {
         memcpy(gr->leaves[i], was[i], MANIFEST_DIGEST);
         return HERE;
     }
@@ -155,8 +188,6 @@ static enum what resolve_full(const struct window *w, const struct group *gr,
 {
     if (manifest_is_zero_leaf(gr->leaves[i]))
         return ZERO;
-    if (w->v->out)
-        return out_has(w->v->out, gr->g * MANIFEST_LEAVES + i) ? HERE : MISSING;
     return store_may_have(w->v->mirrors->store, gr->leaves[i]) ? HERE : MISSING;
 }
 
@@ -170,8 +201,7 @@ static bool take_seed(struct window *w, struct plt_io *io, struct group *gr,
 
     if (!seeds_get(w->v->mirrors->seeds, io, prefix, w->seeded, digest))
         return false;
-    if (gr->is_full &&
-        memcmp(digest, gr->leaves[i], MANIFEST_DIGEST) != 0)
+    if (gr->is_full && memcmp(digest, gr->leaves[i], MANIFEST_DIGEST) != 0)
         return false;
     memcpy(gr->leaves[i], digest, MANIFEST_DIGEST);
     return store_put(w->v->mirrors->store, 1,
@@ -192,11 +222,12 @@ static void resolve(struct window *w, struct plt_io *io, struct group *gr)
 
     for (size_t i = 0; i < gr->n; i++) {
         enum what what =
-            gr->is_full
+            w->v->out ? resolve_out(w, io, gr, i)
+            : gr->is_full
                 ? resolve_full(w, gr, i)
                 : resolve_prefix(w, gr, i,
                                  has_was ? (const manifest_digest *)was : NULL);
-        if (what == MISSING && take_seed(w, io, gr, i)) {
+        if (what == MISSING && !w->v->out && take_seed(w, io, gr, i)) {
             what = SEED;
             gr->n_seeded++;
         }
@@ -206,9 +237,9 @@ static void resolve(struct window *w, struct plt_io *io, struct group *gr)
     const struct mirror_entry *const e = &w->v->mirror->entry;
     const size_t least =
         w->v->mirror->n_siblings ? BLOCK_MISSING / 2 : BLOCK_MISSING;
-    gr->is_block = gr->n_missing &&
-                   (e->via == VIA_BLOCKS ||
-                    (e->via == VIA_AUTO && gr->n_missing >= least));
+    gr->is_block =
+        gr->n_missing && (e->via == VIA_BLOCKS ||
+                          (e->via == VIA_AUTO && gr->n_missing >= least));
 }
 
 /* ---- 3. fetch, 4. verify ---- */
@@ -254,8 +285,8 @@ static enum plt_status settle(struct window *w, struct group *gr,
     *is_wrong = false;
     if (gr->is_full)
         return PLT_OK;
-    const enum plt_status st = manifest_file_put(
-        w->v->file, gr->g, gr->leaves, gr->n, err);
+    const enum plt_status st =
+        manifest_file_put(w->v->file, gr->g, (const manifest_digest *)(const manifest_digest *)gr->leaves, gr->n, err);
     *is_wrong = st == PLT_CORRUPT;
     return *is_wrong ? PLT_OK : st;
 }
@@ -374,10 +405,12 @@ static enum plt_status again(struct window *w, struct plt_io *io,
     gr->is_full = true;
     gr->n_missing = 0;
     for (size_t i = 0; i < gr->n; i++) {
-        gr->what[i] = (uint8_t)resolve_full(w, gr, i);
+        gr->what[i] = (uint8_t)(w->v->out ? resolve_out(w, io, gr, i)
+                                          : resolve_full(w, gr, i));
         gr->n_missing += gr->what[i] == MISSING;
     }
-    /* Its own buffer: the window's holds what others are still to be made of. */
+    /* Its own buffer: the window's holds what others are still to be made of.
+     */
     AUTO_FREE uint8_t *buf = malloc(MANIFEST_GROUP);
     if (!buf)
         return plt_fail(err, PLT_NOMEM, "a block");

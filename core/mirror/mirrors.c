@@ -127,8 +127,8 @@ enum plt_status mirrors_list(struct mirrors *all, struct mirror *m,
 
     lock_take(&all->lock);
     if (place(all, m->entry.name)) {
-        st = plt_fail(err, PLT_EXISTS, "there is a mirror %.64s",
-                      m->entry.name);
+        st =
+            plt_fail(err, PLT_EXISTS, "there is a mirror %.64s", m->entry.name);
     } else if (all->n == MIRRORS_MAX) {
         st = plt_fail(err, PLT_BUSY, "there are %d mirrors", MIRRORS_MAX);
     } else if (all->n == all->cap) {
@@ -187,7 +187,8 @@ static enum plt_status start(struct mirrors *all, struct plt_error *err)
 
     /* One does, slower. */
     while (all->n_started < MOVERS && sys == 0) {
-        sys = pthread_create(&all->movers[all->n_started], NULL, mover_run, all);
+        sys =
+            pthread_create(&all->movers[all->n_started], NULL, mover_run, all);
         all->n_started += sys == 0;
     }
     if (!all->n_started)
@@ -221,8 +222,8 @@ static int folder(int at, const char *name, enum plt_status *st,
         *st = plt_fail_sys(err, PLT_IO, errno, "the state folder's %s", name);
         return -1;
     }
-    const int fd = openat(at, name,
-                          O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    const int fd =
+        openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         *st = plt_fail_sys(err, PLT_IO, errno, "the state folder's %s", name);
     return fd;
@@ -381,10 +382,10 @@ enum plt_status mirrors_add(struct mirrors *all, json_t *asked, bool *is_new,
     }
     struct mirror *m = mirrors_find(all, entry.name);
     if (m) {
-        st = is_same(m, &entry) ? PLT_OK
-                                : plt_fail(err, PLT_EXISTS,
-                                           "there is another mirror %.64s",
-                                           entry.name);
+        st = is_same(m, &entry)
+                 ? PLT_OK
+                 : plt_fail(err, PLT_EXISTS, "there is another mirror %.64s",
+                            entry.name);
     } else if (images_has_name(all->images, entry.name)) {
         st = plt_fail(err, PLT_EXISTS, "an origin or image has the name %.64s",
                       entry.name);
@@ -448,8 +449,7 @@ enum plt_status mirrors_pause(struct mirrors *all, const char *name, bool on,
     const bool was = m->is_paused;
     m->is_paused = on;
     lock_give(&m->lock);
-    const enum plt_status st =
-        was == on ? PLT_OK : mirrors_save(all, err);
+    const enum plt_status st = was == on ? PLT_OK : mirrors_save(all, err);
     lock_take(&m->lock);
     if (st != PLT_OK)
         m->is_paused = was;
