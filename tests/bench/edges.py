@@ -20,6 +20,7 @@ from live import *
 from star import Star
 import update_images
 from edges_hosts import *
+from gateways import Gateway
 
 print = __import__("functools").partial(print, flush=True)
 ap = argparse.ArgumentParser()
@@ -130,17 +131,99 @@ def peers():
     direct = f"http://{star.address(UPSTREAM)}/"
     cache = Web(star, CACHE, nginx_cache(direct, slices=True))
     cached = f"http://{star.address(CACHE)}/"
+    varnish_at = f"http://{star.address(CACHE)}:81/"
+    varnish = Varnish(star, CACHE, f"{star.address(UPSTREAM)}:80", port=81)
     sh("gzip -1 -k v1.img && zsyncmake -u inplace.img -o inplace.img.zsync inplace.img", cwd=WWW)
     try:
         yield "nginx, reads over the line", remote(direct, "/v1.img"), True
         yield "nginx, curl", fetch(direct + "v1.img"), True
         yield "nginx, curl gz", fetch(direct + "v1.img.gz"), True
         yield "nginx slices, curl", fetch(cached + "v1.img"), True
+        yield "Varnish, curl", fetch(varnish_at + "v1.img"), True
         yield "update: nginx, zsync", zsync(direct), False
     finally:
         web.stop()
         cache.stop()
+        varnish.stop()
 
+
+# ---- platter
+
+
+def mirroring(gateways, source, name, image, traced, fetch):
+    """The edge mirrors a disk and boots from it meanwhile."""
+
+    def work(n, start):
+        gateways[n].mirror(name, source, fetch)
+        out = reads(gateways[n].base, "/disk/" + name, TRACE, start, image) if traced else {}
+        gateways[n].completed(name, pause=0.25)
+        return dict(out, all=time.monotonic() - start)
+
+    return work
+
+
+def checked(gateways, name, image):
+    """Some of the edges' disks, whole."""
+    for n in random.sample(list(EDGES), min(3, args.edges)):
+        bad = []
+
+        def one():
+            star.enter(n)
+            if not gateways[n].is_same(name, image):
+                bad.append(n)
+
+        t = threading.Thread(target=one)
+        t.start()
+        t.join()
+        if bad:
+            wrong.append(f"edge {n}: {name} is another image")
+
+
+def fleet(label, middle=None, siblings=False):
+    """Rows of a new upstream, new edges, and what may stand between them: first the
+    image, then its update."""
+    if not re.search(args.only, label) and not re.search(args.only, "update: " + label):
+        return
+    web, gateways = middle() if middle else None, {}
+    upstream = Gateway(star.inside(UPSTREAM), star.address(UPSTREAM), {"pub": WWW})
+    source = f"http://{star.address(CACHE)}/" if middle else upstream.base
+
+    def made():
+        star.enter(UPSTREAM)
+        for name in ("v1.img", "inplace.img"):
+            upstream.manifest("pub/" + name)
+
+    t = threading.Thread(target=made)
+    t.start()
+    t.join()
+    try:
+        for n in EDGES:
+            own = f"{star.address(n)}:8080"
+            origins, flags = {"up": source}, ["--state", tempfile.mkdtemp(dir=tmp)]
+            if siblings:
+                origins.update({f"e{k}": f"http://{star.address(k)}:8080/" for k in EDGES if k != n})
+                flags += ["--listen", own, "--advertise", f"http://{own}/"]
+            gateways[n] = Gateway(star.inside(n), "127.0.0.1", origins, *flags)
+        for name, image, traced, prefix in (("v1", "v1.img", True, ""), ("v2", "inplace.img", False, "update: ")):
+            # What a cache is to carry must be whole blocks.
+            measure(prefix + label, mirroring(gateways, source + "disk/pub/" + image, name, f"{PAIR}/{image}", traced,
+                                              "blocks" if middle else "auto"), whole=traced)
+            checked(gateways, name, f"{PAIR}/{image}")
+    finally:
+        for g in [*gateways.values(), upstream]:
+            try:
+                g.stop()
+            except AssertionError as e:
+                wrong.append(str(e))
+        if web:
+            web.stop()
+
+
+BACKEND = f"{star.address(UPSTREAM)}:8080"
+FLEETS = {"platter": {},
+          "platter, nginx cache": {"middle": lambda: Web(star, CACHE, nginx_cache(f"http://{BACKEND}"))},
+          "platter, Varnish": {"middle": lambda: Varnish(star, CACHE, BACKEND)},
+          "platter, siblings": {"siblings": True}}
 
 print(f"{args.edges} edges, a disk of {SIZE / 1e6:.0f} MB; an update changes {LEAST / 1e6:.1f} MB of its leaves\n"
       f"  {'':28}{'first':>8}{'last':>8}{'trace':>8}{'last':>8}{'all':>8}{'last':>8}{'up MB':>9}{'in MB':>9}{'out MB':>9}"
@@ -152,6 +235,12 @@ try:
                 measure(name, work, whole)
             except AssertionError as e:
                 print(f"  {name:28} failed: {e}")
+    for label, how in FLEETS.items():
+        try:
+            fleet(label, **how)
+        except AssertionError as e:
+            wrong.append(f"{label}: {e}")
+            print(f"  {label:28} failed: {e}")
 finally:
     star.stop()
     if rows:

@@ -49,6 +49,13 @@ proxy_cache_lock_age 60s; proxy_cache_valid 200 206 1h;
 {'slice 1m; proxy_cache_key $uri$is_args$args$slice_range; proxy_set_header Range $slice_range;' if slices else ''} }}"""
 
 
+def await_port(star, host, proc, port=80):
+    end = time.time() + 30
+    while subprocess.run([*star.inside(host), "ss", "-Hltn", f"sport = :{port}"], capture_output=True).stdout == b"":
+        assert time.time() < end and proc.poll() is None, "the server in the middle did not start"
+        time.sleep(0.02)
+
+
 class Web:
     """nginx on a host, port 80; self.log counts what it was asked."""
 
@@ -64,13 +71,26 @@ uwsgi_temp_path {self.dir}/t; scgi_temp_path {self.dir}/t;
 proxy_cache_path {self.dir}/cache keys_zone=c:10m max_size=2g inactive=1h use_temp_path=off;
 server {{ listen {star.address(host)}:80; {inside} }} }}""")
         self.proc = subprocess.Popen([*star.inside(host), "nginx", "-e", self.dir + "/err", "-c", self.dir + "/conf"])
-        end = time.time() + 15
-        while subprocess.run([*star.inside(host), "ss", "-Hltn", "sport = :80"], capture_output=True).stdout == b"":
-            if time.time() > end or self.proc.poll() is not None:
-                raise AssertionError("nginx did not start: " + open(self.dir + "/err").read())
-            time.sleep(0.02)
+        await_port(star, host, self.proc)
 
     def stop(self):
         self.proc.terminate()
         self.proc.wait(10)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Varnish:
+    """Varnish on a host, with the VCL that it comes with."""
+
+    def __init__(self, star, host, backend, port=80):
+        self.dir = tempfile.mkdtemp(dir=tmp)
+        self.proc = subprocess.Popen(
+            [*star.inside(host), "varnishd", "-j", "none", "-F", "-n", self.dir, "-a", f"{star.address(host)}:{port}", "-b",
+             backend, "-s", "malloc,1g", "-T", "none"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL)
+        await_port(star, host, self.proc, port)
+
+    def stop(self):
+        self.proc.terminate()
+        self.proc.wait(20)
         shutil.rmtree(self.dir, ignore_errors=True)

@@ -17,10 +17,10 @@ prepared     processor seconds once for v2 at the server, not among the others
 Into update.csv of BENCH_RESULTS.  Needs root, namespaces and tun."""
 import argparse, csv, resource, sys, os
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
-import live
 import wan
 from live import *
 import update_images
+from gateways import Gateway
 
 print = __import__("functools").partial(print, flush=True)
 ap = argparse.ArgumentParser()
@@ -146,8 +146,54 @@ def run_peer(name, v2):
                 client_cpu=client, server_cpu=served, prepared_cpu=prepared)
 
 
+# ---- platter: a gateway at each end
+
+
+def run_platter(seed, v2):
+    """A row.  seed: v1 is there as a qcow2 that the edge may take leaves from, and no
+    mirror; else it is a mirror that is complete."""
+    folder, name = tempfile.mkdtemp(dir=tmp), "platter, a qcow2 of v1" if seed else "platter, a mirror of v1"
+    upstream = Gateway(line.inside, wan.FAR, {"pub": WWW})
+    edge = None
+    try:
+        flags, origins = ["--state", folder], {"up": upstream.base}
+        if seed:
+            sh(f"qemu-img convert -f raw -O qcow2 {PAIR}/v1.img {folder}/v1.qcow2")
+            flags, origins = flags + ["--seed", "local/v1.qcow2"], dict(origins, local=folder)
+        used = cpu_of(upstream.proc.pid)
+        upstream.manifest("pub/" + v2)
+        prepared = cpu_of(upstream.proc.pid) - used
+        edge = Gateway([], "127.0.0.1", origins, *flags, port=free_port())
+        if not seed:
+            edge.mirror("v1", upstream.base + "disk/pub/v1.img")
+            edge.completed("v1")
+        time.sleep(1)
+        before, start = line.counts(), time.monotonic()
+        used = [cpu_of(g.proc.pid) for g in (edge, upstream)]
+        edge.mirror("v2", upstream.base + "disk/pub/" + v2)
+        got = edge.completed("v2")
+        took = time.monotonic() - start
+        client, served = (cpu_of(g.proc.pid) - u for g, u in zip((edge, upstream), used))
+        time.sleep(0.3)
+        after = line.counts()
+        print(f"    {name}: " + ", ".join(f"{k} {got.get(k)}" for k in (
+            "bytes_fetched", "bytes_reused", "requests", "verified", "root")))
+        if not edge.is_same("v2", f"{PAIR}/{v2}"):
+            wrong.append(f"{name}: {v2} is another image")
+    finally:
+        for g in (edge, upstream):
+            if g:
+                g.stop()
+    shutil.rmtree(folder)
+    return dict(came=after[0] - before[0], sent=after[1] - before[1], seconds=took,
+                client_cpu=client, server_cpu=served, prepared_cpu=prepared)
+
+
 # ---- The run
 
+WAYS = {name: lambda v2, name=name: run_peer(name, v2) for name in PEERS}
+WAYS["platter, mirror of v1"] = lambda v2: run_platter(False, v2)
+WAYS["platter, qcow2 of v1"] = lambda v2: run_platter(True, v2)
 if not os.path.exists(PAIR + "/done"):
     print("making the pair of images")
 update_images.make(PAIR, args.mib, args.data)
@@ -166,12 +212,14 @@ try:
         print(f"\n{case}: {os.path.getsize(f'{PAIR}/{v2}') / 1e6:.0f} MB, {least / 1e6:.2f} MB of leaves that v1 has "
               f"nowhere ({in_place / 1e6:.1f} MB are others at their place)")
         print(f"  {'':22}{'in MB':>9}{'x':>7}{'out MB':>9}{'s':>8}{'client cpu':>12}{'server cpu':>12}{'prepared':>10}")
-        for name in PEERS:
+        for name, way in WAYS.items():
             if not re.search(args.only, name):
                 continue
             try:
-                row = run_peer(name, v2)
+                row = way(v2)
             except Exception as e:
+                if name.startswith("platter"):
+                    wrong.append(f"{name}: {e}")
                 print(f"  {name:22} failed: {' '.join(str(e).split())[:300]}")
                 continue
             rows.append(dict(case=case, way=name, difference=least, **row))

@@ -10,8 +10,9 @@ end grows.  One of sixteen goes, one of sixteen is new.  Then the new tree becom
     inplace.img  v1 in which debugfs removes and writes those files
     rebuilt.img  mke2fs -d of the new tree, from nothing
 
-Same tree, same choice, same bytes in each run on one machine: times, UUID and the
-hash's seed are fixed, the order is that of CRC-32."""
+Same tree, same choice, same bytes in each run on one machine (UUID, hash seed and
+times are fixed, the order is that of CRC-32), but the change times of inodes, which
+mke2fs takes from the tree: all inodes of a rebuilt image are others."""
 import hashlib, os, random, shutil, subprocess, zlib
 
 UUID = "6f1d7a52-0000-4000-8000-706c61747465"

@@ -12,7 +12,7 @@ class Star:
     """lines: (megabits a second, milliseconds one way) of each host, which has the
     address of its place, self.address(0) to self.address(n - 1)."""
 
-    def __init__(self, lines, queue_ms=50):
+    def __init__(self, lines, queue_ms=100):
         if os.getuid() != 0 or not os.path.exists("/dev/net/tun"):
             raise SystemExit("needs root, network namespaces and /dev/net/tun")
         self.proc = subprocess.Popen(
