@@ -35,7 +35,7 @@ struct route {
     enum MHD_Result (*handle)(struct request *);
 };
 
-enum { ROUTES = 20 };
+enum { ROUTES = 22 };
 
 /* The i-th route; NULL behind the last one. */
 const struct route *route_at(size_t i);

@@ -15,6 +15,7 @@
 #include "admit.h"
 #include "descriptors.h"
 #include "listen.h"
+#include "mirror/mirror.h"
 #include "route.h"
 #include "sandbox.h"
 #include "tls.h"
@@ -355,6 +356,14 @@ static enum plt_status add_names(struct images *images, const struct config *c,
     return st;
 }
 
+static enum plt_status start_mirrors(struct server *s, const struct config *c,
+                                     struct plt_error *err)
+{
+    const struct mirrors_config mc = {.images = s->images,
+                                      .state_dir = c->state_dir};
+    return mirrors_new(&mc, &s->mirrors, err);
+}
+
 static bool configure(struct server *s, const struct config *c)
 {
     const struct images_config ic = {.plugin_path = c->plugin_path,
@@ -374,6 +383,8 @@ static bool configure(struct server *s, const struct config *c)
         st = add_names(s->images, c, &err);
     if (st == PLT_OK)
         st = images_load_registered(s->images, &err);
+    if (st == PLT_OK)
+        st = start_mirrors(s, c, &err);
     if (st != PLT_OK)
         (void)fprintf(stderr, "platterd: %s\n", err.text);
     return st == PLT_OK;
@@ -583,7 +594,9 @@ void server_free(struct server *s)
     }
     workers_free(s->workers); /* the event threads could still submit */
     watch_free(s->watch);     /* its connections are gone */
+    mirrors_stop(s->mirrors);
     images_free(s->images);
+    mirrors_free(s->mirrors);
     audit_release(&s->audit);
     tls_unload();
     budgets_free(s->budgets);

@@ -19,12 +19,14 @@
 struct MHD_Daemon;
 struct budgets;
 struct watch;
+struct mirrors;
 
-enum { SERVER_STATUSES = 600, SERVER_ROUTES = 21 }; /* the last: none */
+enum { SERVER_STATUSES = 600, SERVER_ROUTES = 23 }; /* the last: none */
 
 struct server {
     _Atomic(const struct config *) config; /* changed by a reload */
     struct images *images;
+    struct mirrors *mirrors; /* mirror/mirror.h */
     struct workers *workers;
     struct budgets *budgets; /* budgets.h */
     struct watch *watch;     /* watch.h */

@@ -27,7 +27,7 @@ struct mirrors;
 
 struct mirrors_config {
     struct images *images; /* borrowed, outlives mirrors */
-    int state_dir;         /* borrowed; -1: there can be no mirrors */
+    const char *state_dir; /* borrowed; NULL: there can be no mirrors */
     uint64_t store_limit;  /* bytes; 0: none */
     enum store_compression compression;
     uint64_t bandwidth;         /* bytes a second of all mirrors; 0: no limit */

@@ -64,9 +64,7 @@ static enum plt_status keep(struct version *v, uint64_t g, const uint8_t *data,
             k++;
         *kept += k - i - 1;
         size_t added = 0;
-        st = store_put(v->mirrors->store, k - i,
-                       &leaves[i], leaf, &added,
-                       err);
+        st = store_put(v->mirrors->store, k - i, &leaves[i], leaf, &added, err);
         const uint64_t reused = (k - i - added) * MANIFEST_LEAF;
         (void)atomic_fetch_add(&v->counts.reused, reused);
         (void)atomic_fetch_add(&v->mirrors->reused, reused);

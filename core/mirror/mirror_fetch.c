@@ -45,7 +45,8 @@ enum plt_status fetch_digests(struct version *v, struct plt_io *io, uint64_t g,
     st = source_part(v->mirror, "/leaves", io, &seg, 1, err);
     if (st != PLT_OK)
         return st;
-    st = manifest_file_put(v->file, g, (const manifest_digest *)leaves, *n, err);
+    st =
+        manifest_file_put(v->file, g, (const manifest_digest *)leaves, *n, err);
     if (st != PLT_CORRUPT)
         return st;
     return fetch_refused(v, v->mirror->entry.source, g * MANIFEST_LEAVES, err);

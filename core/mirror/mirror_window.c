@@ -99,9 +99,12 @@ static enum plt_status know(struct window *w, struct group *gr,
     } else if (is_as_before(w, gr, digest)) {
         gr->is_full = true;
     }
-    return gr->is_full
-               ? manifest_file_put(v->file, gr->g, (const manifest_digest *)(const manifest_digest *)gr->leaves, gr->n, err)
-               : PLT_OK;
+    return gr->is_full ? manifest_file_put(
+                             v->file, gr->g,
+                             (const manifest_digest *)(const manifest_digest *)
+                                 gr->leaves,
+                             gr->n, err)
+                       : PLT_OK;
 }
 
 static enum plt_status fetch_prefixes(struct window *w, struct plt_io *io,
@@ -285,8 +288,10 @@ static enum plt_status settle(struct window *w, struct group *gr,
     *is_wrong = false;
     if (gr->is_full)
         return PLT_OK;
-    const enum plt_status st =
-        manifest_file_put(w->v->file, gr->g, (const manifest_digest *)(const manifest_digest *)gr->leaves, gr->n, err);
+    const enum plt_status st = manifest_file_put(
+        w->v->file, gr->g,
+        (const manifest_digest *)(const manifest_digest *)gr->leaves, gr->n,
+        err);
     *is_wrong = st == PLT_CORRUPT;
     return *is_wrong ? PLT_OK : st;
 }

@@ -263,9 +263,13 @@ enum plt_status mirrors_new(const struct mirrors_config *config,
     lock_init(&all->save_lock);
     lock_init(&all->versions_lock);
     cond_init(&all->work);
-    if (config->state_dir >= 0) {
-        all->dir = folder(config->state_dir, "mirrors", &st, err);
-        all->store_dir = folder(config->state_dir, "store", &st, err);
+    if (config->state_dir) {
+        AUTO_FD int fd =
+            open(config->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+            st = plt_fail_sys(err, PLT_IO, errno, "the state folder");
+        all->dir = folder(fd, "mirrors", &st, err);
+        all->store_dir = folder(fd, "store", &st, err);
         const struct store_config store = {.dir = all->store_dir,
                                            .limit = config->store_limit,
                                            .compression = config->compression};
