@@ -19,7 +19,7 @@ enum {
     PUBLIC = 2 + ID + 32,
     SIGNED = 2 + ID + SIGNATURE,
     /* "Ed", "Sc" or NUL NUL, "B2", salt, two limits of scrypt, id, seed, public
-     * key, BLAKE2b-256 of what is secret */
+     * key, checksum */
     AT_KDF = 2,
     AT_ID = 2 + 2 + 2 + 32 + 8 + 8,
     AT_SEED = AT_ID + ID,
@@ -110,8 +110,7 @@ static bool is_signed(const struct minisign_key *key, const void *data,
         EVP_PKEY_ED25519, NULL, key->key, sizeof(key->key));
     EVP_MD_CTX *const md = EVP_MD_CTX_new();
     const bool is_good =
-        pkey && md &&
-        EVP_DigestVerifyInit(md, NULL, NULL, NULL, pkey) == 1 &&
+        pkey && md && EVP_DigestVerifyInit(md, NULL, NULL, NULL, pkey) == 1 &&
         EVP_DigestVerify(md, signature, SIGNATURE, (const uint8_t *)data,
                          len) == 1;
 
@@ -216,9 +215,9 @@ enum plt_status minisign_verify(const struct minisign_key *keys, size_t n,
 
 /* ---- Secret ---- */
 
-/* *pkey is new.  The checksum at the key's end is BLAKE2b-256, which OpenSSL 3.0
- * has not; that the public half belongs to the seed says the same of both, and
- * an id that is damaged is one that no verifier looks for. */
+/* *pkey is new.  A key that is not encrypted has zeros for its checksum: that
+ * the public half belongs to the seed is checked instead, and an id that is
+ * damaged is one that no verifier looks for. */
 static enum plt_status open_secret(const char *text, EVP_PKEY **pkey,
                                    struct minisign_key *out,
                                    struct plt_error *err)
@@ -268,8 +267,8 @@ enum plt_status minisign_key_of_secret(const char *secret_key_text,
 static char *write_text(const uint8_t *one, const uint8_t *both,
                         const char *comment)
 {
-    const size_t cap = 2 * LINE + sizeof(UNTRUSTED) + sizeof(TRUSTED) +
-                       MINISIGN_COMMENT + 64;
+    const size_t cap =
+        2 * LINE + sizeof(UNTRUSTED) + sizeof(TRUSTED) + MINISIGN_COMMENT + 64;
     unsigned char first[LINE], second[LINE];
     char *const text = malloc(cap);
 
@@ -299,8 +298,8 @@ enum plt_status minisign_sign(const char *secret_key_text, const void *data,
     if (st != PLT_OK)
         return st;
     memcpy(one + 2, key.id, ID);
-    bool is_good = digest(data, len, hash) &&
-                   sign(pkey, hash, sizeof(hash), one + 2 + ID);
+    bool is_good =
+        digest(data, len, hash) && sign(pkey, hash, sizeof(hash), one + 2 + ID);
     memcpy(all, one + 2 + ID, SIGNATURE);
     memcpy(all + SIGNATURE, comment, n);
     is_good = is_good && sign(pkey, all, SIGNATURE + n, both);

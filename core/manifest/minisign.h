@@ -37,10 +37,11 @@ PLT_MUST_USE enum plt_status minisign_key_parse(const char *text,
  * trusted comment, copied into `comment`, belongs to it.  PLT_CORRUPT: the text
  * is no signature; PLT_UNSUPPORTED: its comment is longer than MINISIGN_COMMENT
  * or not text; PLT_DENIED: no key has made it.  On failure comment is "". */
-PLT_MUST_USE enum plt_status
-minisign_verify(const struct minisign_key *keys, size_t n, const void *data,
-                size_t len, const char *signature,
-                char comment[MINISIGN_COMMENT], struct plt_error *err);
+PLT_MUST_USE enum plt_status minisign_verify(const struct minisign_key *keys,
+                                             size_t n, const void *data,
+                                             size_t len, const char *signature,
+                                             char comment[MINISIGN_COMMENT],
+                                             struct plt_error *err);
 
 /* A secret key's file, as `minisign -G -W` writes it, signs data and comment
  * (one line, less than MINISIGN_COMMENT bytes): new text (free) in *signature.
@@ -52,8 +53,8 @@ minisign_sign(const char *secret_key_text, const void *data, size_t len,
               const char *comment, char **signature, struct plt_error *err);
 
 /* The public key of a secret one; as above. */
-PLT_MUST_USE enum plt_status
-minisign_key_of_secret(const char *secret_key_text, struct minisign_key *out,
-                       struct plt_error *err);
+PLT_MUST_USE enum plt_status minisign_key_of_secret(const char *secret_key_text,
+                                                    struct minisign_key *out,
+                                                    struct plt_error *err);
 
 #endif

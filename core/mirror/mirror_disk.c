@@ -271,6 +271,48 @@ static enum plt_status read_through(struct version *v, struct plt_io *outer,
     return blame(v->mirror, st, err);
 }
 
+static bool wants_blocks(struct mirror *m)
+{
+    lock_take(&m->lock);
+    const bool wants = m->entry.via == VIA_BLOCKS;
+    lock_give(&m->lock);
+    return wants;
+}
+
+/* The block that is asked for, of which caches between may know, is all that is
+ * fetched: its digests are made of it, and hash to the group's. */
+static enum plt_status read_block(struct version *v, struct plt_io *outer,
+                                  uint64_t g, manifest_digest *leaves,
+                                  uint8_t *block, struct plt_error *err)
+{
+    const size_t n = manifest_group_leaves(v->size, g);
+    struct plt_error ignored;
+    struct mirror_io io;
+
+    if (is_away(v->mirror))
+        return plt_fail(err, PLT_TIMEOUT,
+                        "not mirrored yet, and the source is away");
+    mirror_io_init(&io, v->mirror, v, outer, PLT_IO_EXACT);
+    enum plt_status st = fetch_block(v, &io.io, g, block, err);
+    st = blame(v->mirror, st, err);
+    if (st != PLT_OK)
+        return st;
+    manifest_leaf_list(block, n * MANIFEST_LEAF, leaves);
+    st = manifest_file_put(v->file, g, (const manifest_digest *)leaves, n, err);
+    for (size_t i = 0; i < n && st == PLT_OK; i++) {
+        const uint8_t *const data = block + i * MANIFEST_LEAF;
+        if (v->out)
+            ignored.status =
+                out_put(v->out, g * MANIFEST_LEAVES + i, data, &ignored);
+        else if (!manifest_is_zero_leaf(leaves[i]))
+            ignored.status =
+                store_put(v->mirrors->store, 1,
+                          (const uint8_t(*)[STORE_DIGEST]) & leaves[i], data,
+                          NULL, &ignored);
+    }
+    return st;
+}
+
 /* The part of one group: [off, off+len), whole leaves or up to the end. */
 static enum plt_status read_group(struct version *v, struct plt_io *io,
                                   uint64_t off, size_t len, uint8_t *buf,
@@ -284,6 +326,16 @@ static enum plt_status read_group(struct version *v, struct plt_io *io,
     size_t of_group = 0;
     struct mirror_io mine;
 
+    if (!v->is_direct && !manifest_file_has_leaves(v->file, g) &&
+        wants_blocks(v->mirror)) {
+        AUTO_FREE uint8_t *block = malloc(MANIFEST_GROUP);
+        if (!block)
+            return plt_fail(err, PLT_NOMEM, "a block of a mirror");
+        const enum plt_status st = read_block(v, io, g, leaves, block, err);
+        if (st == PLT_OK)
+            memcpy(buf, block + off % MANIFEST_GROUP, len);
+        return st;
+    }
     mirror_io_init(&mine, v->mirror, v, io, PLT_IO_EXACT);
     enum plt_status st = fetch_digests(v, &mine.io, g, leaves, &of_group, err);
     if (st == PLT_NOT_FOUND && v->is_direct)

@@ -223,6 +223,17 @@ enum plt_status entry_check(const struct mirror_entry *e,
     return e->output ? check_output(e->output, config, err) : PLT_OK;
 }
 
+void entry_restore(struct mirror_entry *entry, const struct mirror_entry *was)
+{
+    entry->priority = was->priority;
+    entry->bandwidth = was->bandwidth;
+    entry->follow_s = was->follow_s;
+    entry->from_min = was->from_min;
+    entry->to_min = was->to_min;
+    entry->wants_trace = was->wants_trace;
+    entry->via = was->via;
+}
+
 enum plt_status entry_change(struct mirror_entry *entry, json_t *asked,
                              struct plt_error *err)
 {
@@ -241,9 +252,10 @@ enum plt_status entry_change(struct mirror_entry *entry, json_t *asked,
         if (st == PLT_OK && !is_known)
             st = plt_fail(err, PLT_INVALID, "\"%.64s\" cannot be changed", key);
     }
-    if (st == PLT_OK)
-        *entry = now;
-    return st;
+    if (st != PLT_OK)
+        return st;
+    entry_restore(entry, &now);
+    return PLT_OK;
 }
 
 void entry_release(struct mirror_entry *e)

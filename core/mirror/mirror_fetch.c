@@ -12,7 +12,7 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-enum { MUTED_MS = 60000, SIBLING_TRIES = 2 };
+enum { MUTED_MS = 60000, SIBLING_TRIES = 2, DIGESTS_AHEAD = 8 };
 
 enum plt_status fetch_refused(struct version *v, const char *who, uint64_t leaf,
                               struct plt_error *err)
@@ -31,6 +31,18 @@ enum plt_status fetch_refused(struct version *v, const char *who, uint64_t leaf,
                        who);
 }
 
+/* Groups from g on whose digests are fetched with g's: what is near is asked
+ * for soon, and a round trip costs more than their bytes. */
+static size_t near(struct version *v, uint64_t g)
+{
+    size_t n = 1;
+
+    while (n < DIGESTS_AHEAD && g + n < v->n_groups &&
+           !manifest_file_has_leaves(v->file, g + n))
+        n++;
+    return n;
+}
+
 enum plt_status fetch_digests(struct version *v, struct plt_io *io, uint64_t g,
                               manifest_digest *leaves, size_t *n,
                               struct plt_error *err)
@@ -40,11 +52,25 @@ enum plt_status fetch_digests(struct version *v, struct plt_io *io, uint64_t g,
     if (st != PLT_NOT_FOUND || v->is_direct)
         return st;
     *n = manifest_group_leaves(v->size, g);
+    const size_t groups = near(v, g);
+    const uint64_t last = g + groups - 1;
+    const size_t of_last = manifest_group_leaves(v->size, last);
+    const size_t all = (groups - 1) * MANIFEST_LEAVES + of_last;
+    AUTO_FREE manifest_digest *list = malloc(all * sizeof(*list));
+    if (!list)
+        return plt_fail(err, PLT_NOMEM, "a list of digests");
     const struct plt_seg seg = {g * MANIFEST_LEAVES * MANIFEST_DIGEST,
-                                *n * MANIFEST_DIGEST, leaves};
+                                all * MANIFEST_DIGEST, list};
     st = source_part(v->mirror, "/leaves", io, &seg, 1, err);
     if (st != PLT_OK)
         return st;
+    for (size_t i = 1; i < groups; i++) {
+        struct plt_error ignored; /* it is asked for again */
+        ignored.status = manifest_file_put(
+            v->file, g + i, (const manifest_digest *)list + i * MANIFEST_LEAVES,
+            manifest_group_leaves(v->size, g + i), &ignored);
+    }
+    memcpy(leaves, list, *n * MANIFEST_DIGEST);
     st =
         manifest_file_put(v->file, g, (const manifest_digest *)leaves, *n, err);
     if (st != PLT_CORRUPT)

@@ -31,7 +31,8 @@ enum {
     MIRROR_SOURCES = 16 /* siblings that are known at a time */
 };
 
-/* What is asked for; changed under the mirror's lock, texts new. */
+/* What is asked for.  Name, source, output and is_signed stay as they are; the
+ * rest is changed and read under the mirror's lock.  Texts new. */
 struct mirror_entry {
     char name[MIRROR_NAME];
     char *source;
@@ -86,6 +87,7 @@ struct version {
     uint64_t n_here, n_data; /* sums of the two */
     uint64_t told_data;      /* leaves that are not zeros, as the manifest says;
                                 UINT64_MAX: it does not */
+    uint64_t guessed_data;   /* of a source without a manifest; 0: not known */
     uint64_t unsynced;       /* bytes put since store_sync */
     bool is_checked;         /* what is here was looked for since the start */
     bool is_finishing;
@@ -174,6 +176,8 @@ PLT_MUST_USE enum plt_status entry_check(const struct mirror_entry *entry,
 /* What may change later; on failure nothing has. */
 PLT_MUST_USE enum plt_status entry_change(struct mirror_entry *entry,
                                           json_t *asked, struct plt_error *err);
+/* What can change as it is in `was`, one by one: the rest is read meanwhile. */
+void entry_restore(struct mirror_entry *entry, const struct mirror_entry *was);
 void entry_release(struct mirror_entry *entry);
 /* As it was asked for, every field; new; NULL without memory. */
 json_t *entry_json(const struct mirror_entry *entry);
@@ -238,7 +242,9 @@ void mirror_io_init(struct mirror_io *m, struct mirror *mirror,
                     uint32_t flags);
 /* Wait until so many bytes may be fetched; false: stopped meanwhile. */
 MAY_WAIT bool mirror_pace(struct mirror *mirror, uint64_t bytes);
-uint64_t mirror_rate(struct mirror *mirror); /* bytes a second */
+/* So many bytes of the disk more are here; how many a second came, lately. */
+void mirror_add_rate(struct mirror *mirror, uint64_t bytes);
+uint64_t mirror_rate(struct mirror *mirror);
 
 /* ---- mirror_source.c ---- */
 

@@ -19,7 +19,7 @@ static bool is_cancelled(const struct plt_io *io)
     return atomic_load(&m->mirror->is_halted);
 }
 
-static void add_rate(struct mirror *m, uint64_t bytes)
+void mirror_add_rate(struct mirror *m, uint64_t bytes)
 {
     const uint64_t second = clock_now() / NS_PER_S;
     const size_t i = second % RATE_SECONDS;
@@ -34,7 +34,6 @@ static void charge(struct plt_io *io, uint64_t bytes, uint32_t requests)
     struct mirror_io *const m = (struct mirror_io *)(void *)io;
     struct mirrors *const all = m->mirror->mirrors;
 
-    add_rate(m->mirror, bytes);
     (void)atomic_fetch_add(&all->fetched, bytes);
     if (m->outer)
         (void)atomic_fetch_add(&all->demand, bytes);

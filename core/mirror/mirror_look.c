@@ -194,15 +194,18 @@ static void order_by_trace(struct version *v, struct plt_io *io,
     size_t i;
 
     /* Edges that help each other begin at different places. */
-    if (v->mirror->n_siblings && v->n_groups)
+    lock_take(&v->mirror->lock);
+    const bool has_siblings = v->mirror->n_siblings > 0,
+               wants_trace = v->mirror->entry.wants_trace;
+    lock_give(&v->mirror->lock);
+    if (has_siblings && v->n_groups)
         first = (v->salt[0] | (uint64_t)v->salt[1] << 8) * v->n_groups >> 16;
     AUTO_FREE uint64_t(*stretches)[2] =
         calloc(MAX_STRETCHES + 1, sizeof(*stretches));
     if (!stretches)
         return;
-    if (v->mirror->entry.wants_trace &&
-        get(v->mirror, io, disk, "trace", "", MAX_TRACE, &text, &len,
-            &ignored) == PLT_OK)
+    if (wants_trace && get(v->mirror, io, disk, "trace", "", MAX_TRACE, &text,
+                           &len, &ignored) == PLT_OK)
         o = json_memory_parse(text, len, 0, NULL);
     stretches[n][1] = 1; /* where the partition table is */
     n++;
@@ -358,6 +361,28 @@ static enum plt_status look_at_head(struct mirror *m, struct plt_io *io,
     return st;
 }
 
+/* Leaves that may be something else than zeros, as far as the source tells. */
+static bool add_extent(void *cookie, const struct plt_extent *e)
+{
+    uint64_t *const leaves = (uint64_t *)cookie;
+
+    if (!(e->flags & PLT_EXTENT_ZERO))
+        *leaves += manifest_leaves(e->len);
+    return true;
+}
+
+static uint64_t guess_data(struct image *disk, struct plt_io *io, uint64_t size)
+{
+    struct plt_error ignored;
+    uint64_t leaves = 0;
+
+    return image_extents(disk, io, 0, size, add_extent, &leaves, &ignored) ==
+                       PLT_OK &&
+                   leaves < manifest_leaves(size)
+               ? leaves
+               : manifest_leaves(size);
+}
+
 /* A source without: its ETag is its version. */
 static enum plt_status look_at_disk(struct mirror *m, struct plt_io *io,
                                     struct image *disk, bool is_passing,
@@ -379,6 +404,7 @@ static enum plt_status look_at_disk(struct mirror *m, struct plt_io *io,
         st = version_new(m, size, "", &v, err);
     if (v) {
         v->is_direct = true;
+        v->guessed_data = size && !is_passing ? guess_data(disk, io, size) : 0;
         v->is_passing = is_passing;
         v->is_checked = true;
         (void)snprintf(v->etag, sizeof(v->etag), "%s", image_etag(disk));

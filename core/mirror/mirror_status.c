@@ -39,19 +39,14 @@ static void set_progress(json_t *row, struct mirror *m, struct version *v,
 {
     const uint64_t rate = mirror_rate(m);
     uint64_t total = 0, local = 0;
-    bool is_known = false;
 
     if (v) {
         lock_take(&v->lock);
         local = v->n_here;
-        is_known = v->told_data != UINT64_MAX;
-        total = is_known ? v->told_data : v->n_data;
-        if (!is_known) { /* what was not seen yet may all be data */
-            for (uint64_t g = 0; g < v->n_groups; g++) {
-                if (v->state[g] != GROUP_DONE)
-                    total += manifest_group_leaves(v->size, g) - v->data[g];
-            }
-        }
+        total = v->told_data != UINT64_MAX ? v->told_data : v->n_data;
+        if (v->told_data == UINT64_MAX && !atomic_load(&v->is_complete) &&
+            v->guessed_data > total)
+            total = v->guessed_data;
         lock_give(&v->lock);
     }
     set_number(row, "bytes_total", total * MANIFEST_LEAF);

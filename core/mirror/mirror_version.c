@@ -218,6 +218,9 @@ void version_give(struct version *v, uint64_t g, bool is_done, size_t here,
     v->state[g] = is_done ? GROUP_DONE : GROUP_TODO;
     v->n_here = v->n_here - v->here[g] + here;
     v->n_data = v->n_data - v->data[g] + data;
+    if (v->is_checked && here > v->here[g])
+        mirror_add_rate(v->mirror,
+                        (uint64_t)(here - v->here[g]) * MANIFEST_LEAF);
     v->here[g] = (uint16_t)here;
     v->data[g] = (uint16_t)data;
     if (!is_done)

@@ -51,6 +51,8 @@ struct window {
     size_t n;
     uint8_t *buf;    /* WINDOW_LEAVES leaves */
     uint8_t *seeded; /* one leaf */
+    int via;         /* of the entry */
+    bool has_siblings;
 };
 
 /* ---- 1. digests ---- */
@@ -237,12 +239,10 @@ static void resolve(struct window *w, struct plt_io *io, struct group *gr)
         gr->n_missing += what == MISSING;
         gr->what[i] = (uint8_t)what;
     }
-    const struct mirror_entry *const e = &w->v->mirror->entry;
-    const size_t least =
-        w->v->mirror->n_siblings ? BLOCK_MISSING / 2 : BLOCK_MISSING;
+    const size_t least = w->has_siblings ? BLOCK_MISSING / 2 : BLOCK_MISSING;
     gr->is_block =
-        gr->n_missing && (e->via == VIA_BLOCKS ||
-                          (e->via == VIA_AUTO && gr->n_missing >= least));
+        gr->n_missing && (w->via == VIA_BLOCKS ||
+                          (w->via == VIA_AUTO && gr->n_missing >= least));
 }
 
 /* ---- 3. fetch, 4. verify ---- */
@@ -490,6 +490,8 @@ enum plt_status mirror_window(struct version *v, bool *is_idle,
     w.buf = buf;
     w.seeded = seeded;
     lock_take(&v->mirror->lock);
+    w.via = v->mirror->entry.via;
+    w.has_siblings = v->mirror->n_siblings > 0;
     if (v->mirror->current && v->mirror->current != v) {
         w.before = v->mirror->current;
         version_ref(w.before);

@@ -487,7 +487,7 @@ enum plt_status mirrors_change(struct mirrors *all, const char *name,
         st = mirrors_save(all, err);
     lock_take(&m->lock);
     if (st != PLT_OK)
-        m->entry = was; /* its texts are the same: they cannot be changed */
+        entry_restore(&m->entry, &was);
     atomic_store(&m->priority, m->entry.priority);
     m->look_ns = m->entry.follow_s ? clock_now() : UINT64_MAX;
     lock_give(&m->lock);

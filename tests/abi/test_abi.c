@@ -36,11 +36,12 @@ static struct plt_io make_io(void)
                            .charge = no_charge};
 }
 
-/* The set with our modules; what was logged meanwhile in log_text_seen. */
-static struct images *load(void)
+/* The set with a folder's modules; what was logged meanwhile in log_text_seen.
+ */
+static struct images *load_from(const char *folder)
 {
     const struct images_config config = {
-        .plugin_path = ABI_MODULES, .cache_bytes = 16 << 20, .is_local = true};
+        .plugin_path = folder, .cache_bytes = 16 << 20, .is_local = true};
     struct images *images = NULL;
     struct plt_error err;
     FILE *const log = tmpfile();
@@ -55,6 +56,11 @@ static struct images *load(void)
     log_set_fd(2);
     (void)fclose(log);
     return images;
+}
+
+static struct images *load(void)
+{
+    return load_from(ABI_MODULES);
 }
 
 /* The log line that names this module's file; NULL: none. */
@@ -310,4 +316,58 @@ Test(abi, a_stream_of_more_than_was_asked_fails_who_reads_it)
     image_unref(image);
     images_free(images);
     (void)unlink(file_path);
+}
+
+Test(abi, a_document_that_is_more_than_there_is_room_for_is_none)
+{
+    struct images *const images = load_from(ABI_SOURCES);
+    struct plt_io io = make_io();
+    struct image *const image = open_over(images, "raw", '0');
+    uint64_t n = 0;
+
+    for (const char *how = ".mcasn."; *how; how++) {
+        struct plt_error err = {.status = PLT_OK};
+        const char url[] = {*how, '\0'};
+        uint8_t buf[8] = "";
+        char byte;
+        size_t got = 99;
+        log_set_level(LOG_ERROR);
+        const enum plt_status st =
+            image_fetch(image, &io, url, buf, sizeof(buf), &got, &err);
+        n += *how != '.' && *how != 'n';
+        cr_expect_eq(st,
+                     *how == '.'   ? PLT_OK
+                     : *how == 'n' ? PLT_NOT_FOUND
+                                   : PLT_BUG,
+                     "%c: %s", *how, plt_status_name(st));
+        cr_expect_eq(breaks_of(images, "file"), n, "%c", *how);
+        if (st == PLT_OK)
+            cr_expect(got == 8 && buf[7] == 'x');
+        else
+            cr_expect_str_eq(err.layer, "file");
+        /* it said nothing of the image */
+        const struct plt_seg seg = {9, 1, &byte};
+        cr_expect_eq(image_read(image, &io, &seg, 1, &err), PLT_OK);
+        cr_expect_eq(byte, '9');
+    }
+    image_unref(image);
+    (void)unlink(file_path);
+    images_free(images);
+}
+
+Test(abi, a_source_without_documents_has_none)
+{
+    struct images *const images = load();
+    struct plt_io io = make_io();
+    struct plt_error err = {.status = PLT_OK};
+    struct image *const image = open_over(images, "raw", '0');
+    uint8_t buf[8];
+    size_t got;
+
+    cr_expect_null(image_source_url(image));
+    cr_expect_eq(image_fetch(image, &io, "http://h/", buf, 8, &got, &err),
+                 PLT_UNSUPPORTED);
+    image_unref(image);
+    (void)unlink(file_path);
+    images_free(images);
 }
