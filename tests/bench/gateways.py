@@ -46,17 +46,22 @@ class Gateway:
                     raise
                 time.sleep(0.5)
 
-    def mirror(self, name, source, fetch="auto"):
-        self.ask("POST", "/v1/mirrors", {"name": name, "source": source, "fetch": fetch})
+    def mirror(self, name, source, **more):
+        self.ask("POST", "/v1/mirrors", dict(more, name=name, source=source))
 
-    def completed(self, name, seconds=1200, pause=0.05):
-        """Waits until a mirror is complete; what the gateway says of it then."""
+    def look(self, name):
+        """The mirror asks its source at once which version it has."""
+        self.ask("POST", "/v1/mirrors/" + name, {"paused": False})
+
+    def completed(self, name, root=None, seconds=1200, pause=0.05):
+        """Waits until a mirror is complete, of that version; what the gateway says of
+        it then."""
         end = time.monotonic() + seconds
         while True:
             got = json.loads(self.ask("GET", "/v1/mirrors/" + name))
-            if got["state"] == "complete":
+            if got["state"] == "complete" and root in (None, got["root"]):
                 return got
-            assert got["state"] == "mirroring" and time.monotonic() < end, got
+            assert got["state"] in ("mirroring", "complete") and time.monotonic() < end, got
             time.sleep(pause)
 
     def is_same(self, name, path):

@@ -2,10 +2,9 @@
 """From one version of an image to the next: what each way of doing it sends.
     tests/bench/run --update [--mib 420] [--data 300] [--only NAMES]
 The pair is update_images.py's: changed in place, and rebuilt from nothing.  Each
-way begins with v1 (a file; for platter a complete mirror, or a qcow2 as a seed)
-and must end with v2, compared byte by byte.  Server and client are in network
-namespaces of their own, joined by a line that adds neither delay nor rate and
-counts (tests/support/delay_line.c): IP packets, so that requests, heads and what
+way begins with v1 (a file; for platter see run_platter) and must end with v2,
+compared byte by byte.  Server and client are in network namespaces of their own,
+joined by a line that adds neither delay nor rate and counts (tests/support/delay_line.c): IP packets, so that requests, heads and what
 TCP adds count, too; segmentation offload keeps the latter below 1 %.
 
 difference   bytes of v2's leaves (4 KiB) that v1 has nowhere: the least that
@@ -149,51 +148,60 @@ def run_peer(name, v2):
 # ---- platter: a gateway at each end
 
 
-def run_platter(seed, v2):
-    """A row.  seed: v1 is there as a qcow2 that the edge may take leaves from, and no
-    mirror; else it is a mirror that is complete."""
-    folder, name = tempfile.mkdtemp(dir=tmp), "platter, a qcow2 of v1" if seed else "platter, a mirror of v1"
+def run_platter(how, v2):
+    """A row.  What the edge has of v1: "followed", the complete mirror, whose source
+    becomes v2; "mirror", the same, and v2 becomes a mirror of another name; "qcow2",
+    no mirror, but such a file as a seed."""
+    folder, now = tempfile.mkdtemp(dir=tmp), WWW + "/now.img"
+    sh(f"cp --sparse=always {PAIR}/v1.img {now}.1 && mv {now}.1 {now}")
     upstream = Gateway(line.inside, wan.FAR, {"pub": WWW})
     edge = None
     try:
         flags, origins = ["--state", folder], {"up": upstream.base}
-        if seed:
+        if how == "qcow2":
             sh(f"qemu-img convert -f raw -O qcow2 {PAIR}/v1.img {folder}/v1.qcow2")
             flags, origins = flags + ["--seed", "local/v1.qcow2"], dict(origins, local=folder)
-        used = cpu_of(upstream.proc.pid)
-        upstream.manifest("pub/" + v2)
-        prepared = cpu_of(upstream.proc.pid) - used
         edge = Gateway([], "127.0.0.1", origins, *flags, port=free_port())
-        if not seed:
-            edge.mirror("v1", upstream.base + "disk/pub/v1.img")
-            edge.completed("v1")
+        if how != "qcow2":
+            edge.mirror("disk", upstream.base + "disk/pub/now.img", follow=86400)
+            edge.completed("disk")
+        sh(f"cp --sparse=always {PAIR}/{v2} {now}.2 && mv {now}.2 {now}")
+        used = cpu_of(upstream.proc.pid)
+        root = upstream.manifest("pub/" + v2)["root"]
+        prepared = cpu_of(upstream.proc.pid) - used
+        while upstream.manifest("pub/now.img")["root"] != root:
+            time.sleep(0.2)
         time.sleep(1)
         before, start = line.counts(), time.monotonic()
         used = [cpu_of(g.proc.pid) for g in (edge, upstream)]
-        edge.mirror("v2", upstream.base + "disk/pub/" + v2)
-        got = edge.completed("v2")
+        name = "disk" if how == "followed" else "other"
+        if how == "followed":
+            edge.look(name)
+        else:
+            edge.mirror(name, upstream.base + "disk/pub/now.img")
+        got = edge.completed(name, root)
         took = time.monotonic() - start
         client, served = (cpu_of(g.proc.pid) - u for g, u in zip((edge, upstream), used))
         time.sleep(0.3)
         after = line.counts()
-        print(f"    {name}: " + ", ".join(f"{k} {got.get(k)}" for k in (
-            "bytes_fetched", "bytes_reused", "requests", "verified", "root")))
-        if not edge.is_same("v2", f"{PAIR}/{v2}"):
-            wrong.append(f"{name}: {v2} is another image")
+        if not edge.is_same(name, f"{PAIR}/{v2}"):
+            wrong.append(f"platter, {how}: {v2} is another image")
+        if not got["verified"]:
+            wrong.append(f"platter, {how}: without a manifest of the source")
     finally:
         for g in (edge, upstream):
             if g:
                 g.stop()
     shutil.rmtree(folder)
-    return dict(came=after[0] - before[0], sent=after[1] - before[1], seconds=took,
-                client_cpu=client, server_cpu=served, prepared_cpu=prepared)
+    return dict(came=after[0] - before[0], sent=after[1] - before[1], seconds=took, client_cpu=client,
+                server_cpu=served, prepared_cpu=prepared)
 
 
 # ---- The run
 
 WAYS = {name: lambda v2, name=name: run_peer(name, v2) for name in PEERS}
-WAYS["platter, mirror of v1"] = lambda v2: run_platter(False, v2)
-WAYS["platter, qcow2 of v1"] = lambda v2: run_platter(True, v2)
+for how in ("followed", "mirror", "qcow2"):
+    WAYS["platter, " + how] = lambda v2, how=how: run_platter(how, v2)
 if not os.path.exists(PAIR + "/done"):
     print("making the pair of images")
 update_images.make(PAIR, args.mib, args.data)
