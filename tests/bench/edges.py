@@ -14,13 +14,14 @@ up       bytes that left the upstream, for each edge (of the difference in an
 
 Peers keep nothing: curl writes to /dev/null.  Into edges.csv of BENCH_RESULTS.
 Needs root, namespaces and tun."""
-import argparse, csv, statistics, sys, os
+import argparse, statistics, sys, os
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
 from live import *
 from star import Star
 import update_images
 from edges_hosts import *
 from gateways import Gateway
+from rows import save as save_rows
 
 print = __import__("functools").partial(print, flush=True)
 ap = argparse.ArgumentParser()
@@ -252,12 +253,7 @@ try:
             print(f"  {label:28} failed: {e}")
 finally:
     star.stop()
-    if rows:
-        os.makedirs(OUT, exist_ok=True)
-        with open(OUT + "/edges.csv", "w", newline="") as f:
-            out = csv.DictWriter(f, rows[0].keys(), lineterminator="\n")
-            out.writeheader()
-            out.writerows({k: f"{v:.3f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    save_rows(f"{OUT}/edges.csv", rows, ("way",))
     shutil.rmtree(tmp, ignore_errors=True)
 for text in wrong:
     print("WRONG:", text)

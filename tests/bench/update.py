@@ -14,12 +14,13 @@ cpu          processor seconds of the client's processes and of the server's
 prepared     processor seconds once for v2 at the server, not among the others
 
 Into update.csv of BENCH_RESULTS.  Needs root, namespaces and tun."""
-import argparse, csv, resource, sys, os
+import argparse, resource, sys, os
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
 import wan
 from live import *
 import update_images
 from gateways import Gateway
+from rows import save as save_rows
 
 print = __import__("functools").partial(print, flush=True)
 ap = argparse.ArgumentParser()
@@ -238,12 +239,7 @@ finally:
     rsyncd.terminate()
     rsyncd.wait(10)
     line.stop()
-    if rows:
-        os.makedirs(OUT, exist_ok=True)
-        with open(OUT + "/update.csv", "w", newline="") as f:
-            out = csv.DictWriter(f, rows[0].keys(), lineterminator="\n")
-            out.writeheader()
-            out.writerows({k: f"{v:.3f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    save_rows(f"{OUT}/update.csv", rows, ("case", "way"))
     shutil.rmtree(tmp, ignore_errors=True)
 for text in wrong:
     print("WRONG:", text)
