@@ -18,6 +18,7 @@
 #include "mirror/mirror.h"
 #include "route.h"
 #include "sandbox.h"
+#include "stack/json_memory.h"
 #include "tls.h"
 #include "util/auto.h"
 #include "util/clock.h"
@@ -356,12 +357,35 @@ static enum plt_status add_names(struct images *images, const struct config *c,
     return st;
 }
 
+/* Those of the configuration: what is not so, and cannot be made so, is told
+ * and stays. */
+static void want_mirrors(struct mirrors *mirrors, const struct config *c)
+{
+    for (size_t i = 0; i < c->mirrored.n; i++) {
+        const char *const text = c->mirrored.v[i].labels;
+        json_t *const entry = json_memory_parse(text, strlen(text), 0, NULL);
+        struct plt_error err = {.text = "out of memory"};
+        if (!entry || mirrors_want(mirrors, entry, &err) != PLT_OK) {
+            struct log_line l;
+            log_begin(&l, LOG_ERROR, "mirror_not_as_configured");
+            log_text(&l, "mirror", c->mirrored.v[i].name);
+            log_text(&l, "text", err.text);
+            log_end(&l);
+        }
+        json_decref(entry);
+    }
+}
+
 static enum plt_status start_mirrors(struct server *s, const struct config *c,
                                      struct plt_error *err)
 {
-    const struct mirrors_config mc = {.images = s->images,
-                                      .state_dir = c->state_dir};
-    return mirrors_new(&mc, &s->mirrors, err);
+    struct mirrors_config mc = config_mirrors_given(c);
+
+    mc.images = s->images;
+    const enum plt_status st = mirrors_new(&mc, &s->mirrors, err);
+    if (st == PLT_OK)
+        want_mirrors(s->mirrors, c);
+    return st;
 }
 
 static bool configure(struct server *s, const struct config *c)
@@ -468,6 +492,18 @@ static bool same_text(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
+static bool same_texts(const struct config *a, const struct config *b,
+                       enum config_texts_kind kind)
+{
+    const struct config_texts *const x = &a->mirrors.texts[kind];
+    const struct config_texts *const y = &b->mirrors.texts[kind];
+    bool is_same = x->n == y->n;
+
+    for (size_t i = 0; i < x->n && is_same; i++)
+        is_same = strcmp(x->v[i], y->v[i]) == 0;
+    return is_same;
+}
+
 /* What is fixed while the process runs is told, not taken. */
 static void log_fixed(const struct config *was, const struct config *now)
 {
@@ -490,6 +526,16 @@ static void log_fixed(const struct config *was, const struct config *now)
         {"max_connections", was->max_connections != now->max_connections},
         {"client_timeout", was->client_timeout_s != now->client_timeout_s},
         {"revalidate", was->revalidate_ms != now->revalidate_ms},
+        {"seeds", !same_texts(was, now, CONFIG_SEEDS)},
+        {"outputs", !same_texts(was, now, CONFIG_OUTPUTS)},
+        {"mirror_keys", !same_texts(was, now, CONFIG_KEYS)},
+        {"advertise",
+         !same_text(was->mirrors.advertise, now->mirrors.advertise)},
+        {"store_size", was->mirrors.store_limit != now->mirrors.store_limit},
+        {"store_compression",
+         was->mirrors.compression != now->mirrors.compression},
+        {"mirror_bandwidth", was->mirrors.bandwidth != now->mirrors.bandwidth},
+        {"scrub_rate", was->mirrors.scrub_rate != now->mirrors.scrub_rate},
         {"sidecars", was->sidecars != now->sidecars},
         {"tls_client_ca",
          (was->tls_client_ca != NULL) != (now->tls_client_ca != NULL)}};
@@ -535,6 +581,7 @@ bool server_reload(struct server *s, struct config *config)
     if (!is_taken)
         return false;
     log_fixed(s->config, config);
+    want_mirrors(s->mirrors, config);
     /* Requests that run may still look at the old one: it is kept. */
     config->older = s->old;
     s->old = config;

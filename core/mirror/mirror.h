@@ -54,6 +54,13 @@ void mirrors_stop(struct mirrors *mirrors);
 /* What was kept is on the disk; NULL is fine.  After images_free. */
 void mirrors_free(struct mirrors *mirrors);
 
+/* Is it an entry that mirrors_add would take, as far as that can be known
+ * without mirrors?  PLT_INVALID, PLT_DENIED, PLT_UNSUPPORTED: a mirror has no
+ * such key. */
+PLT_MUST_USE enum plt_status mirrors_check(const struct mirrors_config *config,
+                                           json_t *entry,
+                                           struct plt_error *err);
+
 /* A request's JSON object:
  *   "name"        [A-Za-z0-9][A-Za-z0-9._-]{0,62}, no origin's or image's
  *   "source"      the URL of a /disk/... of a gateway in a configured origin,
@@ -73,6 +80,11 @@ void mirrors_free(struct mirrors *mirrors);
 PLT_MUST_USE MAY_WAIT enum plt_status mirrors_add(struct mirrors *mirrors,
                                                   json_t *entry, bool *is_new,
                                                   struct plt_error *err);
+/* It shall be there as the entry says, which is the configuration's: made when
+ * it is not, changed when it is another.  PLT_EXISTS: what differs cannot be
+ * changed (source, output, signed); it stays as it is. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+mirrors_want(struct mirrors *mirrors, json_t *entry, struct plt_error *err);
 /* Its name is free at once; its leaves go with the next sweep.  An output stays
  * as it is. */
 PLT_MUST_USE MAY_WAIT enum plt_status mirrors_remove(struct mirrors *mirrors,

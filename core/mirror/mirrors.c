@@ -367,6 +367,24 @@ static bool is_mirror(struct mirrors *all, const struct mirror_entry *e)
     return is;
 }
 
+/* It lies in an origin.  What is there is for later. */
+static enum plt_status check_source(struct mirrors *all,
+                                    const struct mirror_entry *e,
+                                    struct plt_error *err)
+{
+    struct reference r;
+
+    if (strncmp(e->source, "http", 4) == 0 && strstr(e->source, "://"))
+        return images_allow_url(all->images, e->source, err);
+    enum plt_status st = reference_parse(&r, e->source, NULL, NULL, err);
+    if (st != PLT_OK)
+        return st;
+    if (strchr(r.target, '/') && !images_has_origin_of(all->images, r.target))
+        st = plt_fail(err, PLT_INVALID, "no origin is that of %.64s", r.target);
+    reference_release(&r);
+    return st;
+}
+
 enum plt_status mirrors_add(struct mirrors *all, json_t *asked, bool *is_new,
                             struct plt_error *err)
 {
@@ -380,6 +398,8 @@ enum plt_status mirrors_add(struct mirrors *all, json_t *asked, bool *is_new,
     if (st != PLT_OK)
         return st;
     st = entry_check(&entry, &all->config, err);
+    if (st == PLT_OK)
+        st = check_source(all, &entry, err);
     if (st != PLT_OK) {
         entry_release(&entry);
         return st;
