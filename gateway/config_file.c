@@ -601,6 +601,8 @@ static void take_key(struct config_parse *p, const struct config_at *at,
         take_texts(p, at, config_add_listen, value);
     else if (strcmp(key, "cors") == 0)
         take_texts(p, at, config_add_cors, value);
+    else if (strcmp(key, "siblings") == 0)
+        take_texts(p, at, config_add_sibling, value);
     else if (strcmp(key, "access") == 0)
         config_take_access(p, at, value);
     else

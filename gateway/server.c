@@ -14,6 +14,7 @@
 #include "admission.h"
 #include "admit.h"
 #include "descriptors.h"
+#include "edges.h"
 #include "listen.h"
 #include "route.h"
 #include "sandbox.h"
@@ -381,6 +382,8 @@ static bool configure(struct server *s, const struct config *c)
                                             (uint64_t)c->deadline_s * 4000};
     if (st == PLT_OK)
         st = manifests_new(&mc, &s->manifests, &err);
+    if (st == PLT_OK && !(s->edges = edges_new()))
+        st = plt_fail(&err, PLT_NOMEM, "the table of edges");
     if (st != PLT_OK)
         (void)fprintf(stderr, "platterd: %s\n", err.text);
     return st == PLT_OK;
@@ -591,6 +594,7 @@ void server_free(struct server *s)
     workers_free(s->workers); /* the event threads could still submit */
     watch_free(s->watch);     /* its connections are gone */
     manifests_free(s->manifests);
+    edges_free(s->edges);
     images_free(s->images);
     audit_release(&s->audit);
     tls_unload();

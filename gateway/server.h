@@ -18,6 +18,7 @@
 
 struct MHD_Daemon;
 struct manifests;
+struct edges;
 struct budgets;
 struct watch;
 
@@ -27,6 +28,7 @@ struct server {
     _Atomic(const struct config *) config; /* changed by a reload */
     struct images *images;
     struct manifests *manifests;
+    struct edges *edges; /* edges.h */
     struct workers *workers;
     struct budgets *budgets; /* budgets.h */
     struct watch *watch;     /* watch.h */

@@ -29,6 +29,8 @@ sh(f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 
    f" -keyout {pem} -out {pem}.crt && cat {pem}.crt >> {pem}")
 
 
+minisign_key = os.path.join(tmp, "minisign.key")
+sh(f"minisign -G -W -p {minisign_key}.pub -s {minisign_key}")
 headers = os.path.join(tmp, "headers")
 with open(headers, "w") as f:
     f.write("# a comment\nAuthorization: Bearer x\nCookie: a=b\n\n")
@@ -36,7 +38,7 @@ with open(headers, "w") as f:
 
 def fill(text):
     return (text.replace("@PEM@", pem).replace("@HEADERS@", headers).replace("@DIGEST@", "0" * 64).replace("@FOLDER@", folder).replace("@KEY@", key_file)
-            .replace("@EMPTY@", empty).replace("@BIG@", big))
+            .replace("@MINISIGN@", minisign_key).replace("@EMPTY@", empty).replace("@BIG@", big))
 
 
 def write(text, name="platterd.json"):
@@ -195,6 +197,8 @@ GOOD = """{
   "tls_certificate": "@PEM@",
   "tls_key": "@PEM@",
   "tls_client_ca": "@PEM@",
+  "manifest_key": "@MINISIGN@",
+  "siblings": ["http://10.0.0.2:8080", "https://b.example/x/", "http://[::1]:80/"],
   "state_dir": "/nowhere/yet",
   "plugin_path": "/a:/b",
   "pid_file": "/run/p.pid",
@@ -257,7 +261,8 @@ def _():
 def _():
     r = run("--origin", "web=https://images.example/", "--origin", "l=" + folder,
             "--image", "d=web/x.tar.gz?member=a&secret=k", "--secret", "k=" + key_file,
-            "--cors", "*", "--cors", "https://a.example:1", "--listen", "127.0.0.1:0",
+            "--cors", "*", "--cors", "https://a.example:1", "--sibling", "http://10.0.0.2",
+            "--manifest-key", minisign_key, "--listen", "127.0.0.1:0",
             "--state", "/a", "--state-dir", "/b", "--plugin-path", "/c",
             "--cache-size", "1M", "--disk-cache-size", "0", "--readahead", "0", "--deadline", "1", "--workers", "1",
             "--max-waiting-per-image", "1", "--max-open", "1", "--max-connections",
@@ -304,6 +309,14 @@ BAD = [
     ('{"cors": [\n"https://a.example/"]}', 2, "cors[0]", "no path", True),
     ('{"cors": [\n"https://A.example"]}', 2, "cors[0]", "lower case", True),
     ('{"cors": [\n"a.example"]}', 2, "cors[0]", "scheme://host", True),
+    ('{"siblings": [\n"ftp://a.example/"]}', 2, "siblings[0]", "http(s)://host", True),
+    ('{"siblings": [\n"http://u@a.example/"]}', 2, "siblings[0]", "no user", True),
+    ('{"siblings": [\n"http://a.example/?q"]}', 2, "siblings[0]", "query", True),
+    ('{\n"siblings": "http://a.example/"}', 2, "siblings", "an array of texts", True),
+    ('{\n"manifest_key": "/no/such"}', 2, "manifest_key", "No such file", False),
+    ('{\n"manifest_key": "@KEY@"}', 2, "manifest_key", "not a secret key of minisign", False),
+    ('{\n"manifest_key": "@FOLDER@"}', 2, "manifest_key", "not a secret key", False),
+    ('{\n"manifest_key": ""}', 2, "manifest_key", "is empty", True),
     ('{\n"origins": []}', 2, "origins", "an object of names, not an array", True),
     ('{"origins": {\n"gce": {}}}', 2, "origins.gce", "has neither url nor path", True),
     ('{"origins": {\n"gce": "http://a.example/"}}', 2, "origins.gce",
@@ -519,7 +532,8 @@ def _():
     flags -= {"config", "check-config", "help", "version", "state"}
     # origins.NAME.addresses and such
     flags -= {"allow-address", "origin-headers", "origin-ca", "origin-certificate"}
-    plural = {"origin": "origins", "image": "images", "secret": "secrets"}
+    plural = {"origin": "origins", "image": "images", "secret": "secrets",
+              "sibling": "siblings"}
     keys = {plural.get(f, f.replace("-", "_")) for f in flags}
     assert keys == set(SCHEMA["properties"]), keys ^ set(SCHEMA["properties"])
     with open(os.path.join(TOP, "gateway/platterd.json.5.md")) as f:
