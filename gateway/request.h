@@ -47,7 +47,14 @@ enum {
 struct route;
 
 /* Of a manifest. */
-enum manifest_part { PART_HEAD, PART_GROUPS, PART_LEAVES, PART_PREFIXES };
+enum manifest_part {
+    PART_HEAD,
+    PART_GROUPS,
+    PART_LEAVES,
+    PART_PREFIXES,
+    PART_SIGNATURE,
+    PART_SOURCES
+};
 
 enum { PEER_TEXT = 64 };
 
@@ -108,7 +115,7 @@ struct request {
     char *if_match, *if_none_match, *if_modified_since, *if_unmodified_since,
         *if_range;
     char *want_content_digest, *want_repr_digest, *origin, *content_type,
-        *accept, *authorization;
+        *accept, *authorization, *edge;
     bool wants_events;    /* Accept names text/event-stream */
     char traceparent[56]; /* for origins; "": none */
 

@@ -14,6 +14,7 @@
 #include "admission.h"
 #include "admit.h"
 #include "descriptors.h"
+#include "edges.h"
 #include "listen.h"
 #include "mirror/mirror.h"
 #include "route.h"
@@ -432,6 +433,8 @@ static bool configure(struct server *s, const struct config *c)
             s->manifests, &(struct manifests_owner){.of_image = mirror_of_image,
                                                     .of_root = mirror_of_root,
                                                     .cookie = s->mirrors});
+    if (st == PLT_OK && !(s->edges = edges_new()))
+        st = plt_fail(&err, PLT_NOMEM, "the table of edges");
     if (st != PLT_OK)
         (void)fprintf(stderr, "platterd: %s\n", err.text);
     return st == PLT_OK;
@@ -666,6 +669,7 @@ void server_free(struct server *s)
     watch_free(s->watch);     /* its connections are gone */
     mirrors_stop(s->mirrors);
     manifests_free(s->manifests);
+    edges_free(s->edges);
     images_free(s->images);
     mirrors_free(s->mirrors);
     audit_release(&s->audit);

@@ -18,6 +18,7 @@
 
 struct MHD_Daemon;
 struct manifests;
+struct edges;
 struct budgets;
 struct watch;
 struct mirrors;
@@ -29,6 +30,7 @@ struct server {
     struct images *images;
     struct mirrors *mirrors; /* mirror/mirror.h */
     struct manifests *manifests;
+    struct edges *edges; /* edges.h */
     struct workers *workers;
     struct budgets *budgets; /* budgets.h */
     struct watch *watch;     /* watch.h */
