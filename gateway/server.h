@@ -20,6 +20,7 @@ struct MHD_Daemon;
 struct budgets;
 struct watch;
 struct mirrors;
+struct teller;
 
 enum { SERVER_STATUSES = 600, SERVER_ROUTES = 23 }; /* the last: none */
 
@@ -27,6 +28,7 @@ struct server {
     _Atomic(const struct config *) config; /* changed by a reload */
     struct images *images;
     struct mirrors *mirrors; /* mirror/mirror.h */
+    struct teller *teller;   /* request.h */
     struct workers *workers;
     struct budgets *budgets; /* budgets.h */
     struct watch *watch;     /* watch.h */
