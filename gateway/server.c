@@ -494,7 +494,8 @@ struct server *server_new(struct config *config)
     if (is_good) {
         s->workers = workers_new(config->workers, config->workers * 4);
         s->watch = watch_new(s);
-        is_good = s->workers && s->watch;
+        s->teller = teller_new(s);
+        is_good = s->workers && s->watch && s->teller;
     }
     if (is_good && tls_load(config, false, &err) != PLT_OK) {
         (void)fprintf(stderr, "platterd: %s\n", err.text);
@@ -660,6 +661,7 @@ void server_free(struct server *s)
     atomic_store(&s->is_cancelled, true);
     if (s->workers)
         workers_stop(s->workers);
+    teller_stop(s->teller);
     for (size_t i = 0; i < s->n_daemons; i++) {
         MHD_stop_daemon(s->daemons[i]);
         if (fds[i] >= 0)
@@ -667,6 +669,7 @@ void server_free(struct server *s)
     }
     workers_free(s->workers); /* the event threads could still submit */
     watch_free(s->watch);     /* its connections are gone */
+    teller_free(s->teller);
     mirrors_stop(s->mirrors);
     manifests_free(s->manifests);
     edges_free(s->edges);

@@ -22,6 +22,7 @@ struct edges;
 struct budgets;
 struct watch;
 struct mirrors;
+struct teller;
 
 enum { SERVER_STATUSES = 600, SERVER_ROUTES = 25 }; /* the last: none */
 
@@ -31,6 +32,7 @@ struct server {
     struct mirrors *mirrors; /* mirror/mirror.h */
     struct manifests *manifests;
     struct edges *edges; /* edges.h */
+    struct teller *teller;   /* request.h */
     struct workers *workers;
     struct budgets *budgets; /* budgets.h */
     struct watch *watch;     /* watch.h */

@@ -221,7 +221,7 @@ GOOD = """{
   "tls_certificate": "@PEM@",
   "tls_key": "@PEM@",
   "tls_client_ca": "@PEM@",
-  "manifest_key": "@MINISIGN@",
+  "manifest_key": "@MINISECRET@",
   "siblings": ["http://10.0.0.2:8080", "https://b.example/x/", "http://[::1]:80/"],
   "state_dir": "/nowhere/yet",
   "plugin_path": "/a:/b",
