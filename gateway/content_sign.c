@@ -10,6 +10,7 @@
 #include "manifest/minisign.h"
 #include "request.h"
 #include "route.h"
+#include "util/auto.h"
 #include "util/clock.h"
 
 /* Text as content, stolen (free); its ETag is of its bytes. */
@@ -70,10 +71,15 @@ enum plt_status content_of_sources(struct request *r,
     char urls[EDGES_MOST][EDGES_URL];
     const uint64_t now = clock_now();
 
-    if (r->edge && !r->is_head && edges_is_own(r->edge, r->client))
-        edges_tell(edges, root, r->edge, now);
+    enum plt_status st;
+    AUTO_FREE char *edge = reference_query(r->query, "edge", &st);
+
+    if (st != PLT_OK)
+        return plt_fail(&r->err, st, "edge is the URL of who asks");
+    if (edge && !r->is_head && edges_is_own(edge, r->client))
+        edges_tell(edges, root, edge, now);
     const size_t n =
-        edges_list(edges, root, r->edge, c->siblings, c->n_siblings, now, urls);
+        edges_list(edges, root, edge, c->siblings, c->n_siblings, now, urls);
     json_t *const list = json_array();
     for (size_t i = 0; i < n; i++)
         (void)json_array_append_new(list, json_string(urls[i]));

@@ -115,7 +115,7 @@ struct request {
     char *if_match, *if_none_match, *if_modified_since, *if_unmodified_since,
         *if_range;
     char *want_content_digest, *want_repr_digest, *origin, *content_type,
-        *accept, *authorization, *edge;
+        *accept, *authorization;
     bool wants_events;    /* Accept names text/event-stream */
     char traceparent[56]; /* for origins; "": none */
 

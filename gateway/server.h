@@ -31,8 +31,8 @@ struct server {
     struct images *images;
     struct mirrors *mirrors; /* mirror/mirror.h */
     struct manifests *manifests;
-    struct edges *edges; /* edges.h */
-    struct teller *teller;   /* request.h */
+    struct edges *edges;   /* edges.h */
+    struct teller *teller; /* request.h */
     struct workers *workers;
     struct budgets *budgets; /* budgets.h */
     struct watch *watch;     /* watch.h */
