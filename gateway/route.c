@@ -48,7 +48,7 @@ static const struct route routes[] = {
      is_changed, handle_trace},
     {"/v1/prefetch/", "prefetch", KIND_PREFETCH, META, MIRROR, true, NULL, NULL,
      is_changed, handle_trace},
-    {"/v1/manifest/", "manifest", KIND_MANIFEST, META, 0, true, NULL, NULL,
+    {"/v1/manifest/", "manifest", KIND_MANIFEST, META, 0, true, NULL, of_index,
      read_only, handle_manifest},
     {"/v1/blocks/", "blocks", KIND_BLOCK, READ, 0, true, NULL, of_nothing,
      read_only, handle_block},
@@ -144,7 +144,9 @@ static enum plt_status parse_reference(struct request *r)
     char *path = r->path + strlen(route->path), cut = '\0', *end = NULL;
 
     if (route->kind == KIND_MANIFEST) {
-        manifest_take_part(r);
+        r->err.status = manifest_take_part(r);
+        if (r->err.status != PLT_OK)
+            return r->err.status;
         end = r->path + strlen(r->path) - r->part_len;
         cut = *end;
         *end = '\0';

@@ -73,6 +73,10 @@ MAY_WAIT void manifests_drop(struct manifests *manifests, struct image *image);
 size_t manifests_references(struct manifests *manifests,
                             const manifest_digest root, struct reference *out);
 
+struct manifest_exports;
+/* manifests_export.h; borrowed. */
+struct manifest_exports *manifests_exports(const struct manifests *manifests);
+
 /* Since the start. */
 struct manifests_totals {
     uint64_t made, failed, dropped;
@@ -80,7 +84,4 @@ struct manifests_totals {
 };
 void manifests_totals(struct manifests *manifests,
                       struct manifests_totals *out);
-/* The folder, borrowed; -1: none. */
-int manifests_dir(const struct manifests *manifests);
-
 #endif
