@@ -21,7 +21,8 @@ enum request_kind {
 };
 
 struct route {
-    const char *path;  /* with `has_rest`, a prefix with its slash */
+    const char *path;  /* with `has_rest`, a prefix with its slash; a '*' stands
+                          for one segment */
     const char *label; /* in metrics */
     enum request_kind kind;
     unsigned scope, change_scope; /* ACCESS_* of reading it, of POST and DELETE;
@@ -35,7 +36,7 @@ struct route {
     enum MHD_Result (*handle)(struct request *);
 };
 
-enum { ROUTES = 22 };
+enum { ROUTES = 23 };
 
 /* The i-th route; NULL behind the last one. */
 const struct route *route_at(size_t i);

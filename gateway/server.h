@@ -22,7 +22,7 @@ struct watch;
 struct mirrors;
 struct teller;
 
-enum { SERVER_STATUSES = 600, SERVER_ROUTES = 23 }; /* the last: none */
+enum { SERVER_STATUSES = 600, SERVER_ROUTES = 24 }; /* the last: none */
 
 struct server {
     _Atomic(const struct config *) config; /* changed by a reload */
