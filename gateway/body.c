@@ -110,12 +110,12 @@ static void read_job(void *cookie)
     request_io_init(&io, r, 0);
     if (st == PLT_OK) {
         const struct plt_seg seg = {w->off, w->len, w->data};
-        st = image_read(r->image, &io.io, &seg, 1, &err);
+        st = request_read(r, &io.io, &seg, 1, &err);
         /* An answer that has begun is worth waiting for memory. */
         while ((st == PLT_NOMEM || st == PLT_BUSY) &&
                clock_now() < io.io.deadline_ns && !io.io.cancelled(&io.io)) {
             (void)nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
-            st = image_read(r->image, &io.io, &seg, 1, &err);
+            st = request_read(r, &io.io, &seg, 1, &err);
         }
     }
     lock_take(&b->lock);
@@ -215,7 +215,7 @@ static ssize_t take_now(struct body *b, uint64_t off, char *buf, size_t max)
     const struct plt_seg seg = {off, max, buf};
 
     request_io_init(&io, r, PLT_IO_NOWAIT);
-    const enum plt_status st = image_read(r->image, &io.io, &seg, 1, &err);
+    const enum plt_status st = request_read(r, &io.io, &seg, 1, &err);
     if (st == PLT_OK)
         return (ssize_t)max;
     if (st == PLT_AGAIN)

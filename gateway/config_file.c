@@ -633,11 +633,10 @@ static void take_key(struct config_parse *p, const struct config_at *at,
     static const struct {
         const char *key;
         take_text_fn *take;
-    } lists[] = {{"listen", config_add_listen},
-                 {"cors", config_add_cors},
-                 {"seeds", take_seed},
-                 {"outputs", take_output},
-                 {"mirror_keys", take_mirror_key}};
+    } lists[] = {
+        {"listen", config_add_listen},    {"cors", config_add_cors},
+        {"siblings", config_add_sibling}, {"seeds", take_seed},
+        {"outputs", take_output},         {"mirror_keys", take_mirror_key}};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         if (strcmp(key, lists[i].key) == 0) {
             take_texts(p, at, lists[i].take, value);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* GET and HEAD of /disk and /raw.
+/* GET and HEAD of /disk and /raw, and of what is served as they are
+ * (content.h).
  *
  *   look up -> decide -> first piece -> answer
  *
@@ -51,10 +52,17 @@ static enum plt_status take_ranges(struct request *r, const char *text)
     return st;
 }
 
+static const char *etag_of(const struct request *r)
+{
+    return r->content ? r->content->etag : image_etag(r->image);
+}
+
 /* RFC 9110 8.8.2.1: a time that is still to come must not be told; now stands
  * for it, which no client can name afterwards. */
 static int64_t last_modified(const struct request *r)
 {
+    if (r->content)
+        return INT64_MIN;
     const int64_t mtime = image_mtime(r->image), now = (int64_t)time(NULL);
 
     return mtime < now ? mtime : now;
@@ -69,7 +77,7 @@ static enum plt_status decide(struct request *r)
                                    .if_unmodified_since =
                                        r->if_unmodified_since,
                                    .if_range = r->if_range,
-                                   .etag = image_etag(r->image),
+                                   .etag = etag_of(r),
                                    .mtime = last_modified(r),
                                    .now = (int64_t)time(NULL)};
 
@@ -119,7 +127,7 @@ static enum plt_status read_parts(struct request *r, struct plt_io *io)
         p += len;
     }
     memcpy(p, m->tail, m->tail_len);
-    const enum plt_status st = image_read(r->image, io, segs, m->n, &r->err);
+    const enum plt_status st = request_read(r, io, segs, m->n, &r->err);
     free(segs);
     return st;
 }
@@ -136,11 +144,13 @@ static enum plt_status read_first(struct request *r, struct plt_io *io)
         first = r->multi->parts[0].span.first;
         most = r->multi->parts[0].span.last - first + 1;
     }
-    if ((io->flags & PLT_IO_NOWAIT) && !r->multi &&
+    if ((io->flags & PLT_IO_NOWAIT) && !r->multi && !r->content &&
         lent_take(r, io, first, most))
         return PLT_OK;
     if (is_whole)
         r->piece_len = (size_t)len;
+    else if (r->content && r->content->is_digested)
+        r->piece_len = (size_t)most; /* a block */
     else
         r->piece_len = most < FIRST_PIECE ? (size_t)most : (size_t)FIRST_PIECE;
     if (r->piece_len > PIECE_SMALL && !request_hold(r, r->piece_len)) {
@@ -156,7 +166,7 @@ static enum plt_status read_first(struct request *r, struct plt_io *io)
     if (is_whole)
         return read_parts(r, io);
     const struct plt_seg seg = {first, r->piece_len, r->piece};
-    return image_read(r->image, io, &seg, 1, &r->err);
+    return request_read(r, io, &seg, 1, &r->err);
 }
 
 /* Told when it has been read: a source that saw what comes next before it would
@@ -166,8 +176,26 @@ static void tell(const struct request *r, bool is_hit)
 {
     const uint64_t len = content_len(r);
 
-    if (len && !r->multi && !r->is_head)
+    if (len && !r->multi && !r->is_head && !r->content)
         image_seen(r->image, r->client_number, r->first, len, is_hit);
+}
+
+/* What is served, and how long it is. */
+static enum plt_status find_size(struct request *r, struct plt_io *io)
+{
+    enum plt_status st;
+
+    if (r->route->kind == KIND_DISK)
+        return image_resolve_size(r->image, io, &r->size, &r->err);
+    if (r->route->kind == KIND_BLOCK)
+        st = content_of_block(r, io);
+    else if (r->wants_events && r->part == PART_HEAD)
+        return PLT_OK; /* its progress is sent while it is made */
+    else
+        st = content_of_manifest(r, io);
+    if (st == PLT_OK)
+        r->size = r->content->size;
+    return st;
 }
 
 /* Everything, waiting as it must. */
@@ -177,22 +205,26 @@ static void disk_job(void *cookie)
     struct request_io io;
     enum plt_status st = PLT_OK;
 
+    const enum request_kind kind = r->route->kind;
+
     request_io_init(&io, r, 0);
-    if (!r->image)
+    if (!r->image && kind != KIND_BLOCK)
         st = images_open(r->server->images, &r->reference, &io.io, &r->image,
                          &r->choices, &r->err);
-    if (st == PLT_OK) {
+    if (st == PLT_OK && kind != KIND_BLOCK) {
         image_enter(r->image);
         r->has_entered = true;
     }
     if (st == PLT_OK)
-        st = image_resolve_size(r->image, &io.io, &r->size, &r->err);
-    if (st == PLT_OK)
+        st = find_size(r, &io.io);
+    const bool has_events = kind == KIND_MANIFEST && !r->content;
+    if (st == PLT_OK && !has_events)
         st = decide(r);
-    if (st == PLT_OK)
+    if (st == PLT_OK && !has_events)
         st = read_first(r, &io.io);
     if (st == PLT_OK) {
-        tell(r, false);
+        if (!has_events)
+            tell(r, false);
         r->err.status = PLT_OK;
     }
     if (r->has_entered) {
@@ -210,12 +242,14 @@ static void add_digests(struct request *r, const uint8_t *content, size_t len,
     enum digest_algorithm a = digest_wanted(r->want_content_digest);
     char field[DIGEST_FIELD] = "", hex[IMAGE_CHECKSUM_TEXT];
 
+    if (a == DIGEST_NONE && r->content && r->content->is_digested)
+        a = DIGEST_SHA256;
     if (content && a != DIGEST_NONE)
         digest_field(a, content, len, field);
     if (field[0])
         answer_header(r, response, "Content-Digest", field);
     a = digest_wanted(r->want_repr_digest);
-    if (a == DIGEST_NONE ||
+    if (a == DIGEST_NONE || r->content ||
         !image_known_checksum(r->image, digest_name(a), 0, hex))
         return;
     digest_field_of_hex(a, hex, field);
@@ -227,11 +261,12 @@ static void add_headers(struct request *r, struct MHD_Response *response)
 {
     char value[96];
 
-    answer_header(r, response, "ETag", image_etag(r->image));
+    answer_header(r, response, "ETag", etag_of(r));
     answer_header(r, response, "Accept-Ranges", "bytes");
     /* May be stored, must be asked about: what it decodes to is pinned by the
      * ETag, not by time. */
-    answer_header(r, response, "Cache-Control", "no-cache");
+    answer_header(r, response, "Cache-Control",
+                  r->content ? r->content->cache_control : "no-cache");
     precondition_format_date(last_modified(r), value);
     if (value[0])
         answer_header(r, response, "Last-Modified", value);
@@ -243,7 +278,8 @@ static void add_headers(struct request *r, struct MHD_Response *response)
         answer_header(r, response, "Content-Type", value);
         return;
     }
-    answer_header(r, response, "Content-Type", "application/octet-stream");
+    answer_header(r, response, "Content-Type",
+                  r->content ? r->content->type : "application/octet-stream");
     if (r->status == MHD_HTTP_PARTIAL_CONTENT) {
         (void)snprintf(value, sizeof(value), "bytes %llu-%llu/%llu",
                        (unsigned long long)r->first,
@@ -310,7 +346,8 @@ static enum MHD_Result answer_disk(struct request *r)
     }
     if (!response)
         return answer_queue(r, r->status, NULL);
-    if (r->want_content_digest || r->want_repr_digest)
+    if (r->want_content_digest || r->want_repr_digest ||
+        (r->content && r->content->is_digested))
         add_digests(r, content, (size_t)len, response);
     add_headers(r, response);
     return answer_queue(r, r->status, response);
@@ -346,7 +383,7 @@ enum MHD_Result handle_disk(struct request *r)
     if (r->is_ready)
         return r->err.status == PLT_OK ? answer_disk(r)
                                        : answer_error(r, &r->err);
-    if (try_now(r, &result))
+    if (r->route->kind == KIND_DISK && try_now(r, &result))
         return result;
     /* The worker opens it anew, under its own deadline, and looks at the
      * source when that is due. */

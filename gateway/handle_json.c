@@ -387,6 +387,8 @@ enum MHD_Result handle_index(struct request *r)
         "  /v1/check/ORIGIN/PATH      consistency of the image's tables\n"
         "  /v1/checksum/ORIGIN/PATH   digest of the guest disk\n"
         "  /v1/index/ORIGIN/PATH      the index of a compressed source\n"
+        "  /v1/manifest/ORIGIN/PATH   the disk's identity, and its digests\n"
+        "  /v1/blocks/ROOT/N          a MiB of the disk with that identity\n"
         "  /v1/trace/ORIGIN/PATH      what was read first, for the next host\n"
         "  /v1/prefetch/ORIGIN/PATH   reading it before it is asked for\n"
         "  /v1/origins  /v1/images    what is configured, known, open\n"

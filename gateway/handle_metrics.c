@@ -262,6 +262,31 @@ static void put_budgets(struct page *p, struct server *s)
     }
 }
 
+static void put_manifests(struct page *p, struct server *s)
+{
+    struct manifests_totals t;
+
+    manifests_totals(s->manifests, &t);
+    const struct {
+        const char *name, *type, *help;
+        uint64_t value;
+    } rows[] = {
+        {"platter_manifests_made_total", "counter",
+         "Manifests that were made, by reading a disk.", t.made},
+        {"platter_manifests_failed_total", "counter",
+         "Manifests whose making failed.", t.failed},
+        {"platter_manifests_dropped_total", "counter",
+         "Manifests whose disk had other bytes, under the same validator.",
+         t.dropped},
+        {"platter_manifests_being_made", "gauge",
+         "Manifests that are being made now.", t.being_made},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        head(p, rows[i].name, rows[i].type, rows[i].help);
+        put(p, "%s %" PRIu64 "\n", rows[i].name, rows[i].value);
+    }
+}
+
 /* One counter of every driver. */
 static void put_drivers(struct page *p, struct server *s, const char *name,
                         const char *help, size_t field)
@@ -373,6 +398,7 @@ enum MHD_Result handle_metrics(struct request *r)
     put_refused(&p, s);
     put_prefetch(&p, s);
     put_mirrors(&p, s);
+    put_manifests(&p, s);
     put_budgets(&p, s);
     put_requests(&p, s);
     put_drivers(&p, s, "platter_driver_reads_total", "Reads of a driver.",

@@ -98,8 +98,12 @@ void request_unref(struct request *r)
         image_leave(r->image);
     request_let_go(r);
     json_text_free(r->text);
+    if (r->content)
+        r->content->release(r->content);
     image_unref(r->image);
     reference_release(&r->reference);
+    while (r->n_others)
+        reference_release(&r->others[--r->n_others]);
     json_decref(r->choices);
     json_decref(r->json);
     free(r->piece);

@@ -16,6 +16,8 @@
 
 #include "access.h"
 #include "budgets.h"
+#include "content.h"
+#include "manifest/manifests.h"
 #include "multipart.h"
 #include "precondition.h"
 #include "range.h"
@@ -43,6 +45,16 @@ enum {
 };
 
 struct route;
+
+/* Of a manifest. */
+enum manifest_part {
+    PART_HEAD,
+    PART_GROUPS,
+    PART_LEAVES,
+    PART_PREFIXES,
+    PART_SIGNATURE,
+    PART_SOURCES
+};
 
 enum { PEER_TEXT = 64 };
 
@@ -109,6 +121,15 @@ struct request {
 
     struct reference reference;
     struct image *image;
+    struct content *content; /* what is served instead of its disk; new */
+    enum manifest_part part;
+    size_t part_len; /* of the path's end that names it */
+    /* of /v1/blocks */
+    manifest_digest root;
+    uint64_t block_number;
+    struct reference others[MANIFESTS_CANDIDATES]; /* that may have it too */
+    size_t n_others;
+    bool is_private;  /* its asker has shown something */
     bool has_entered; /* counted among those who wait for the image */
     bool has_place;   /* admission_enter */
     uint64_t image_number, origin_number; /* budgets_number; 0: none */
@@ -176,6 +197,11 @@ void request_resume(struct request *request);
 /* Answer, or submit; called again once is_ready. */
 /* handle_disk.c */
 enum MHD_Result handle_disk(struct request *request);
+/* handle_manifest.c */
+/* What the path's end names, which is then no part of the reference. */
+void manifest_take_part(struct request *request);
+enum MHD_Result handle_manifest(struct request *request);
+enum MHD_Result handle_block(struct request *request);
 /* handle_json.c */
 enum MHD_Result handle_image_json(struct request *request);
 enum MHD_Result handle_origins(struct request *request);

@@ -16,6 +16,7 @@ static const char *const of_extents[] = {"start", "length", "context", "format",
                                          NULL};
 static const char *const of_checksum[] = {"algorithm", "block_size", NULL};
 static const char *const of_index[] = {"format", NULL};
+static const char *const of_manifest[] = {"edge", NULL};
 static const char *const of_nothing[] = {NULL};
 
 #define READ ACCESS_READ
@@ -48,6 +49,10 @@ static const struct route routes[] = {
      is_changed, handle_trace},
     {"/v1/prefetch/", "prefetch", KIND_PREFETCH, META, MIRROR, true, NULL, NULL,
      is_changed, handle_trace},
+    {"/v1/manifest/", "manifest", KIND_MANIFEST, META, 0, true, NULL,
+     of_manifest, read_only, handle_manifest},
+    {"/v1/blocks/", "blocks", KIND_BLOCK, READ, 0, true, NULL, of_nothing,
+     read_only, handle_block},
     {"/v1/origins", "origins", KIND_PLAIN, META, 0, false, NULL, of_list,
      read_only, handle_origins},
     {"/v1/images", "images", KIND_PLAIN, META, ADMIN, false, NULL, of_list,
@@ -147,13 +152,28 @@ static bool is_in(const char *list, const char *method)
     return false;
 }
 
+/* The path's rest names an image. */
+static bool has_reference(const struct route *route)
+{
+    return route->kind != KIND_PLAIN && route->kind != KIND_BLOCK;
+}
+
 /* Which image is meant: once, before the handler. */
 static enum plt_status parse_reference(struct request *r)
 {
     const struct route *const route = r->route;
+    char *path = r->path + strlen(route->path), cut = '\0', *end = NULL;
+
+    if (route->kind == KIND_MANIFEST) {
+        manifest_take_part(r);
+        end = r->path + strlen(r->path) - r->part_len;
+        cut = *end;
+        *end = '\0';
+    }
     enum plt_status st =
-        reference_parse(&r->reference, r->path + strlen(route->path), r->query,
-                        route->also, &r->err);
+        reference_parse(&r->reference, path, r->query, route->also, &r->err);
+    if (end)
+        *end = cut;
 
     if (st == PLT_OK && route->layers &&
         (r->reference.layers || r->reference.secret)) {
@@ -174,7 +194,7 @@ void route_look(struct request *r)
 
     /* A signature is good or bad once the image is known. */
     if (r->signature.state == SIGNATURE_GIVEN && !r->has_no_memory &&
-        r->route->kind != KIND_PLAIN)
+        has_reference(r->route))
         (void)parse_reference(r);
     (void)admit(r);
     reference_release(&r->reference);
@@ -211,12 +231,14 @@ enum MHD_Result route_dispatch(struct request *r, bool is_first)
                               "ask another server");
     enum plt_status st = PLT_OK;
     if (route->also)
-        st = reference_check_query(r->query, route->also,
-                                   route->kind == KIND_PLAIN, &r->err);
-    if (st == PLT_OK && route->kind != KIND_PLAIN)
+        st = reference_check_query(r->query, route->also, !has_reference(route),
+                                   &r->err);
+    if (st == PLT_OK && has_reference(route))
         st = parse_reference(r);
     r->err.status = st;
     if (st != PLT_OK)
         return answer_error(r, &r->err);
+    if (route->kind == KIND_BLOCK) /* of which image is seen by its handler */
+        return route->handle(r);
     return admit(r) ? route->handle(r) : admit_refuse(r);
 }

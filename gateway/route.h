@@ -17,7 +17,9 @@ enum request_kind {
     KIND_CHECKSUM,
     KIND_INDEX,
     KIND_TRACE,
-    KIND_PREFETCH
+    KIND_PREFETCH,
+    KIND_MANIFEST,
+    KIND_BLOCK
 };
 
 struct route {
@@ -36,7 +38,7 @@ struct route {
     enum MHD_Result (*handle)(struct request *);
 };
 
-enum { ROUTES = 23 };
+enum { ROUTES = 25 };
 
 /* The i-th route; NULL behind the last one. */
 const struct route *route_at(size_t i);

@@ -14,6 +14,7 @@
 #include "admission.h"
 #include "admit.h"
 #include "descriptors.h"
+#include "edges.h"
 #include "listen.h"
 #include "mirror/mirror.h"
 #include "route.h"
@@ -388,6 +389,17 @@ static enum plt_status start_mirrors(struct server *s, const struct config *c,
     return st;
 }
 
+static struct manifest_file *mirror_of_image(void *cookie, struct image *image)
+{
+    return mirrors_manifest((struct mirrors *)cookie, image);
+}
+
+static char *mirror_of_root(void *cookie, const manifest_digest root,
+                            uint64_t n)
+{
+    return mirrors_by_root((struct mirrors *)cookie, root, n);
+}
+
 static bool configure(struct server *s, const struct config *c)
 {
     const struct images_config ic = {.plugin_path = c->plugin_path,
@@ -409,6 +421,20 @@ static bool configure(struct server *s, const struct config *c)
         st = images_load_registered(s->images, &err);
     if (st == PLT_OK)
         st = start_mirrors(s, c, &err);
+    /* Four reads of a MiB share the line, and nobody waits for each. */
+    const struct manifests_config mc = {.images = s->images,
+                                        .state_dir = c->state_dir,
+                                        .wait_ms =
+                                            (uint64_t)c->deadline_s * 4000};
+    if (st == PLT_OK)
+        st = manifests_new(&mc, &s->manifests, &err);
+    if (st == PLT_OK)
+        manifests_set_owner(
+            s->manifests, &(struct manifests_owner){.of_image = mirror_of_image,
+                                                    .of_root = mirror_of_root,
+                                                    .cookie = s->mirrors});
+    if (st == PLT_OK && !(s->edges = edges_new()))
+        st = plt_fail(&err, PLT_NOMEM, "the table of edges");
     if (st != PLT_OK)
         (void)fprintf(stderr, "platterd: %s\n", err.text);
     return st == PLT_OK;
@@ -645,6 +671,8 @@ void server_free(struct server *s)
     watch_free(s->watch);     /* its connections are gone */
     teller_free(s->teller);
     mirrors_stop(s->mirrors);
+    manifests_free(s->manifests);
+    edges_free(s->edges);
     images_free(s->images);
     mirrors_free(s->mirrors);
     audit_release(&s->audit);

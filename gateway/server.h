@@ -17,18 +17,22 @@
 #include "stack/image.h"
 
 struct MHD_Daemon;
+struct manifests;
+struct edges;
 struct budgets;
 struct watch;
 struct mirrors;
 struct teller;
 
-enum { SERVER_STATUSES = 600, SERVER_ROUTES = 24 }; /* the last: none */
+enum { SERVER_STATUSES = 600, SERVER_ROUTES = 26 }; /* the last: none */
 
 struct server {
     _Atomic(const struct config *) config; /* changed by a reload */
     struct images *images;
     struct mirrors *mirrors; /* mirror/mirror.h */
-    struct teller *teller;   /* request.h */
+    struct manifests *manifests;
+    struct edges *edges;   /* edges.h */
+    struct teller *teller; /* request.h */
     struct workers *workers;
     struct budgets *budgets; /* budgets.h */
     struct watch *watch;     /* watch.h */

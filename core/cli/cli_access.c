@@ -86,8 +86,8 @@ static bool route_of(const char *word, char out[32])
 {
     static const char *const bytes[] = {"disk", "raw"};
     static const char *const json[] = {
-        "info",  "members",  "extents", "partitions", "snapshots",
-        "check", "checksum", "index",   "trace",      "prefetch"};
+        "info",     "members", "extents",  "partitions", "snapshots", "check",
+        "checksum", "index",   "manifest", "trace",      "prefetch"};
 
     for (size_t i = 0; i < sizeof(bytes) / sizeof(bytes[0]); i++) {
         if (strcmp(word, bytes[i]) == 0)

@@ -40,9 +40,6 @@ enum {
 static const char magic[16] = "platter-digests";
 static const manifest_digest unknown; /* no bytes have this digest */
 
-/* Group digests are held in memory, 32 bytes a MiB: 512 MiB of them. */
-static const uint64_t most_bytes = UINT64_C(16) << 40;
-
 struct manifest_file {
     _Atomic unsigned refs;
     int fd, dir; /* dir: a descriptor of its own, or -1 */
@@ -141,7 +138,7 @@ static bool read_head(int fd, unsigned *state, uint64_t *size,
     return memcmp(digest, head + HEAD, MANIFEST_DIGEST) == 0 &&
            memcmp(head, magic, sizeof(magic)) == 0 &&
            get_le(head + 16, 4) == VERSION && *state <= STATE_COMPLETE &&
-           *size <= most_bytes;
+           *size <= MANIFEST_FILE_MOST;
 }
 
 /* ---- Memory ---- */
@@ -349,7 +346,7 @@ enum plt_status manifest_file_open(int dir, const char *name, uint64_t size,
                                    struct manifest_file **out,
                                    struct plt_error *err)
 {
-    if (size > most_bytes)
+    if (size > MANIFEST_FILE_MOST)
         return plt_fail(err, PLT_UNSUPPORTED,
                         "a disk of more than 16 TiB has no manifest");
     struct manifest_file *const f = dir >= 0 ? open_there(dir, name) : NULL;

@@ -16,12 +16,15 @@
 #include "manifest/manifest.h"
 #include "util/check.h"
 
+/* The largest disk that has one, in bytes: its groups are held in memory. */
+#define MANIFEST_FILE_MOST (UINT64_C(16) << 40)
+
 struct manifest_file;
 
 /* Open NAME in the folder dir, or make it, for a disk of `size` bytes.  What is
  * there is untrusted input: of another size, version or without its checksum it
  * is begun anew.  dir -1: in memory, out of a file without a name.
- * PLT_UNSUPPORTED: of more than 16 TiB.  new in *out. */
+ * PLT_UNSUPPORTED: of more than MANIFEST_FILE_MOST.  new in *out. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 manifest_file_open(int dir, const char *name, uint64_t size,
                    struct manifest_file **out, struct plt_error *err);

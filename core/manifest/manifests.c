@@ -211,6 +211,9 @@ static enum plt_status take_memory(struct make *k, uint64_t size,
     uint64_t data = 0;
     enum plt_status st = PLT_OK;
 
+    if (size > MANIFEST_FILE_MOST)
+        return plt_fail(err, PLT_UNSUPPORTED,
+                        "a disk of more than 16 TiB has no manifest");
     if (k->m->dir < 0)
         st = image_extents(k->image, &k->io, 0, size, count_data, &data, err);
     if (st != PLT_OK)
@@ -219,10 +222,14 @@ static enum plt_status take_memory(struct make *k, uint64_t size,
         data = size;
     const uint64_t bytes = (manifest_groups(size) + 1) * (MANIFEST_DIGEST + 1) +
                            manifest_leaves(data) * MANIFEST_DIGEST;
-    if (!cache_mem_take(cache, bytes))
-        return plt_fail(err, PLT_NOMEM, "%llu bytes for a manifest%s",
+    if (!cache_mem_fits(cache, bytes))
+        return plt_fail(err, PLT_UNSUPPORTED,
+                        "a manifest of this disk needs %llu bytes of cache%s",
                         (unsigned long long)bytes,
-                        k->m->dir < 0 ? ", without a state folder" : "");
+                        k->m->dir < 0 ? ", or a state folder" : "");
+    if (!cache_mem_take(cache, bytes))
+        return plt_fail(err, PLT_NOMEM, "%llu bytes for a manifest",
+                        (unsigned long long)bytes);
     lock_take(&k->m->lock);
     k->entry->held = bytes;
     lock_give(&k->m->lock);
@@ -484,6 +491,11 @@ enum plt_status manifests_get(struct manifests *m, struct image *image,
     enum plt_status st = manifests_find(m, image, out, err);
     struct entry *e;
 
+    if (st == PLT_OK && !manifest_file_is_complete(*out)) {
+        manifest_file_unref(*out);
+        *out = NULL;
+        return plt_fail(err, PLT_BUSY, "not all of the image is mirrored yet");
+    }
     if (st == PLT_OK)
         note(m, reference, *out);
     if (st != PLT_NOT_FOUND)
@@ -531,14 +543,14 @@ void manifests_drop(struct manifests *m, struct image *image)
 }
 
 size_t manifests_references(struct manifests *m, const manifest_digest root,
-                            struct reference *out)
+                            uint64_t n, struct reference *out)
 {
     char *const name =
-        m->owner.of_root ? m->owner.of_root(m->owner.cookie, root) : NULL;
-    size_t n = 0;
+        m->owner.of_root ? m->owner.of_root(m->owner.cookie, root, n) : NULL;
+    size_t found = 0;
 
     if (name)
-        out[n++] = (struct reference){.target = name};
-    return n + manifest_roots_find(m->roots, root, out + n,
-                                   MANIFESTS_CANDIDATES - n);
+        out[found++] = (struct reference){.target = name};
+    return found + manifest_roots_find(m->roots, root, out + found,
+                                       MANIFESTS_CANDIDATES - found);
 }

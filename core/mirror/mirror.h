@@ -143,8 +143,8 @@ json_t *mirrors_store_json(struct mirrors *mirrors);
 uint64_t mirrors_change_count(struct mirrors *mirrors, const char *name);
 
 bool mirrors_has(struct mirrors *mirrors, const char *name);
-/* The manifest of this very image, when it is a mirror's disk whose digests are
- * all known; new reference (manifest_file_unref), or NULL.  Does not wait. */
+/* The manifest of this very image, when it is a mirror's disk, as far as it is
+ * known; new reference (manifest_file_unref), or NULL.  Does not wait. */
 struct manifest_file *mirrors_manifest(struct mirrors *mirrors,
                                        struct image *image);
 /* The name under which the version with this root can be opened, when group g

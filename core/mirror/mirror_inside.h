@@ -265,6 +265,8 @@ PLT_MUST_USE MAY_WAIT enum plt_status source_disk(struct mirror *mirror,
                                                   struct plt_io *io,
                                                   struct image **out,
                                                   struct plt_error *err);
+/* It has another version: what was opened of it before is not asked again. */
+void source_forget(struct mirror *mirror);
 /* Bytes of /v1/manifest/REF/PART, at most 64 stretches. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 source_part(struct mirror *mirror, const char *part, struct plt_io *io,

@@ -336,6 +336,8 @@ static enum plt_status look_at_head(struct mirror *m, struct plt_io *io,
     const bool is_same = st == PLT_OK && known && !known->is_direct &&
                          known->size == head.size &&
                          memcmp(known->root, head.root, MANIFEST_DIGEST) == 0;
+    if (st == PLT_OK && !is_same && known)
+        source_forget(m);
     if (st == PLT_OK && !is_same)
         look_for_siblings(m, io, disk);
     if (st == PLT_OK && !is_same)

@@ -83,6 +83,25 @@ enum plt_status source_disk(struct mirror *m, struct plt_io *io,
     return st;
 }
 
+void source_forget(struct mirror *m)
+{
+    static const char *const parts[] = {"/groups", "/leaves", "/prefixes"};
+    struct plt_error ignored;
+    struct source source;
+
+    if (source_parse(&source, m->entry.source, &ignored) != PLT_OK)
+        return;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]) && source.is_url;
+         i++) {
+        AUTO_FREE char *url = source_url(&source, "manifest", parts[i]);
+        if (url)
+            images_forget(m->mirrors->images, url);
+    }
+    if (source.is_url)
+        images_forget(m->mirrors->images, m->entry.source);
+    source_release(&source);
+}
+
 enum plt_status source_part(struct mirror *m, const char *part,
                             struct plt_io *io, const struct plt_seg *segs,
                             size_t n, struct plt_error *err)

@@ -168,7 +168,7 @@ struct manifest_file *mirrors_manifest(struct mirrors *all, struct image *image)
     struct version *const v = (struct version *)image_provided(image);
 
     (void)all;
-    if (!v || !atomic_load(&v->is_complete))
+    if (!v)
         return NULL;
     manifest_file_ref(v->file);
     return v->file;

@@ -2,7 +2,8 @@
 /* A footer says what a sealed segment has, so that a start reads it alone:
  *
  *     records: 4 bytes of offset, 4 of leaves, each
- *     digests: 32 bytes each, in the records' order
+ *     digests: 32 bytes each, in the records' order; all 0: of a leaf that was
+ *       not whole when a start read it
  *     trailer, the file's last 64 bytes:
  *        0 magic   8 secret   24 offset of the footer   32 records   36 leaves
  *       40 zero   48 check of the trailer before it and all of the footer

@@ -205,6 +205,20 @@ uint64_t segment_walk(int fd, uint64_t bytes, const uint8_t *secret,
                                  const uint8_t *data),
                       void *cookie);
 
+/* ---- store_names.c ---- */
+
+struct store_file {
+    uint32_t number;
+    uint64_t bytes;
+};
+struct store_files {
+    struct store_file *list; /* the caller frees it */
+    size_t n, cap;
+};
+/* Of the segments in a folder, the newest first. */
+PLT_MUST_USE enum plt_status
+store_list_files(int folder, struct store_files *files, struct plt_error *err);
+
 /* ---- store_sync.c ---- */
 
 /* What waits for its footer is many: see to it. */

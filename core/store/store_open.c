@@ -6,98 +6,16 @@
  * still right is seen when it is read.  Of the others nothing is believed: what
  * a killed process left to the page cache is synced, the cache let go, and
  * every leaf read from the disk itself and hashed. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "store/store_inside.h"
-#include "util/auto.h"
 #include "util/log.h"
-
-/* ---- Names ---- */
-
-struct file {
-    uint32_t number;
-    uint64_t bytes;
-};
-struct files {
-    struct file *list;
-    size_t n, cap;
-};
-
-static bool number_of(const char *name, uint32_t *number)
-{
-    char again[SEGMENT_NAME];
-    char *end;
-    const unsigned long v = strtoul(name, &end, 10);
-
-    if (strlen(name) != 12 || v > UINT32_MAX)
-        return false;
-    *number = (uint32_t)v;
-    segment_name(*number, again);
-    return strcmp(name, again) == 0;
-}
-
-static bool add_file(struct files *files, uint32_t number, uint64_t bytes)
-{
-    if (files->n == files->cap) {
-        const size_t cap = files->cap ? files->cap * 2 : 64;
-        void *const p = realloc(files->list, cap * sizeof(*files->list));
-        if (!p)
-            return false;
-        files->list = p;
-        files->cap = cap;
-    }
-    files->list[files->n++] = (struct file){number, bytes};
-    return true;
-}
-
-static int newest_first(const void *a, const void *b)
-{
-    const struct file *const x = (const struct file *)a;
-    const struct file *const y = (const struct file *)b;
-
-    return (x->number < y->number) - (x->number > y->number);
-}
-
-static enum plt_status list_files(struct store *store, struct files *files,
-                                  struct plt_error *err)
-{
-    const int fd =
-        openat(store->config.dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *const dir = fd >= 0 ? fdopendir(fd) : NULL;
-    const struct dirent *entry;
-    enum plt_status st = PLT_OK;
-    struct stat sb;
-    uint32_t number;
-
-    if (!dir) {
-        const int sys = errno;
-        if (fd >= 0)
-            (void)close(fd);
-        return plt_fail_sys(err, PLT_IO, sys, "folder of the store");
-    }
-    for (errno = 0; st == PLT_OK && (entry = readdir(dir)); errno = 0) {
-        if (!number_of(entry->d_name, &number) ||
-            fstatat(fd, entry->d_name, &sb, AT_SYMLINK_NOFOLLOW) != 0 ||
-            !S_ISREG(sb.st_mode))
-            continue;
-        if (!add_file(files, number, (uint64_t)sb.st_size))
-            st = plt_fail(err, PLT_NOMEM, "names of segments");
-    }
-    if (st == PLT_OK && errno)
-        st = plt_fail_sys(err, PLT_IO, errno, "folder of the store");
-    (void)closedir(dir);
-    if (files->n)
-        qsort(files->list, files->n, sizeof(*files->list), newest_first);
-    return st;
-}
 
 /* ---- Leaves ---- */
 
@@ -119,7 +37,9 @@ static bool is_known(struct store *store, const uint8_t *digest)
 static void add_leaf(struct store *store, struct segment *s, uint64_t off,
                      size_t leaf, const uint8_t *digest)
 {
-    if (is_known(store, digest))
+    static const uint8_t nameless[STORE_DIGEST];
+
+    if (memcmp(digest, nameless, STORE_DIGEST) == 0 || is_known(store, digest))
         return;
     store_index_put(&store->index, digest, place_make(s->slot, off, leaf));
     s->live++;
@@ -147,11 +67,13 @@ struct walk {
     bool is_failed; /* no memory */
 };
 
-/* A record of which some leaf is whole. */
+/* A record of which some leaf is whole.  The others stay nameless, or a footer
+ * would hide good copies of them that are older. */
 static bool add_walked(void *cookie, uint64_t off, const struct store_record *r,
                        const uint8_t *data)
 {
     struct walk *const w = (struct walk *)cookie;
+    uint8_t digests[RECORD_LEAVES][STORE_DIGEST] = {{0}};
     bool is_good = false;
 
     if (!data || w->is_failed)
@@ -165,10 +87,12 @@ static bool add_walked(void *cookie, uint64_t off, const struct store_record *r,
         if (!store_is_leaf(data + i * STORE_LEAF, r->digests[i]))
             continue;
         is_good = true;
+        memcpy(digests[i], r->digests[i], STORE_DIGEST);
         add_leaf(w->store, w->s, off, i, r->digests[i]);
     }
     if (is_good)
-        (void)directory_add(&w->s->directory, off, r->n, r->digests);
+        (void)directory_add(&w->s->directory, off, r->n,
+                            (const uint8_t(*)[STORE_DIGEST])digests);
     return is_good;
 }
 
@@ -250,8 +174,21 @@ static enum plt_status load_unsealed(struct store *store, struct segment *s,
     return PLT_OK;
 }
 
+/* One without a whole head is of a process that was killed as it made it. */
+static void tell_dropped(const struct segment *s)
+{
+    struct log_line l;
+
+    if (s->bytes <= SEGMENT_HEAD)
+        return;
+    log_begin(&l, LOG_WARN, "store_segment_dropped");
+    log_number(&l, "segment", s->number);
+    log_number(&l, "bytes", s->bytes);
+    log_end(&l);
+}
+
 static enum plt_status load_segment(struct store *store,
-                                    const struct file *file,
+                                    const struct store_file *file,
                                     struct plt_error *err)
 {
     struct directory d;
@@ -264,11 +201,7 @@ static enum plt_status load_segment(struct store *store,
     if (fd < 0)
         return plt_fail_sys(err, PLT_IO, errno, "segment %" PRIu32, s->number);
     if (!read_secret(s, fd)) {
-        struct log_line l;
-        log_begin(&l, LOG_WARN, "store_segment_dropped");
-        log_number(&l, "segment", s->number);
-        log_number(&l, "bytes", s->bytes);
-        log_end(&l);
+        tell_dropped(s);
         segment_drop(store, s);
         return PLT_OK;
     }
@@ -280,7 +213,8 @@ static enum plt_status load_segment(struct store *store,
 }
 
 /* What the trailers say, for the size of the index alone. */
-static uint64_t guess_leaves(struct store *store, const struct files *files)
+static uint64_t guess_leaves(struct store *store,
+                             const struct store_files *files)
 {
     char name[SEGMENT_NAME];
     uint64_t n = 0;
@@ -296,7 +230,8 @@ static uint64_t guess_leaves(struct store *store, const struct files *files)
     return n;
 }
 
-static enum plt_status load(struct store *store, const struct files *files,
+static enum plt_status load(struct store *store,
+                            const struct store_files *files,
                             struct plt_error *err)
 {
     enum plt_status st = PLT_OK;
@@ -354,7 +289,7 @@ static void store_free(struct store *store)
 enum plt_status store_open(const struct store_config *config,
                            struct store **out, struct plt_error *err)
 {
-    struct files files = {.n = 0};
+    struct store_files files = {.n = 0};
     struct store *const store = calloc(1, sizeof(*store));
 
     if (!store)
@@ -372,7 +307,7 @@ enum plt_status store_open(const struct store_config *config,
     lock_init(&store->scratch_lock);
     enum plt_status st = lock_folder(store, err);
     if (st == PLT_OK)
-        st = list_files(store, &files, err);
+        st = store_list_files(store->config.dir, &files, err);
     if (st == PLT_OK)
         st = load(store, &files, err);
     free(files.list);

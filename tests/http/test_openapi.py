@@ -213,8 +213,8 @@ def parameters(path, method):
 
 def template(path):
     path = path.split("?")[0]
-    best = [t for t in doc["paths"] if re.fullmatch(
-        re.escape(t).replace(r"\{name\}", "[^/]+").replace(r"\{ref\}", ".+"), path)]
+    best = [t for t in doc["paths"] if re.fullmatch(re.sub(
+        r"\\{(\w+)\\}", lambda m: ".+" if m[1] == "ref" else "[^/]+", re.escape(t)), path)]
     assert len(best) == 1, (path, best)
     return best[0]
 
@@ -383,7 +383,9 @@ json.dump({"origins": {"lab": {"path": www}, "web": {"url": nginx.url()}, "o": {
                                  "labels": {"team": "storage"}}},
            "secrets": {"key": {"file": www + "/key"}}, "state_dir": state, "deadline": 3,
            "mirrors": {"golden": {"source": "lab/disk.raw"}}, "outputs": [www + "/"],
-           "cors": ["https://ui.example"]}, open(conf, "w"))
+           "cors": ["https://ui.example"], "siblings": ["http://10.0.0.2:8080/"],
+           "manifest_key": tmp + "/minisign.key"}, open(conf, "w"))
+sh(f"minisign -G -W -p {tmp}/minisign.pub -s {tmp}/minisign.key")
 server = Platterd({}, "--config", conf)
 DISK = open(www + "/disk.raw", "rb").read()
 # Every template for which a reference is asked.
@@ -417,10 +419,11 @@ def routes():
     rows = re.findall(r'\{"(/[^"]*)",\s*"\w+",\s*KIND_\w+,\s*\w+,\s*\w+,\s*(true|false)', table)
     assert len(rows) == table.count('{"') > 15, rows
     there = {p.replace("*", "{name}") if rest == "false" else
-             p + ("{name}" if p in ("/v1/images/", "/v1/mirrors/") else "{ref}") for p, rest in rows}
+             p + {"/v1/images/": "{name}", "/v1/mirrors/": "{name}",
+                  "/v1/blocks/": "{root}/{n}"}.get(p, "{ref}") for p, rest in rows}
     assert there == set(doc["paths"]), there ^ set(doc["paths"])
     for t, item in doc["paths"].items():
-        path = named(t)
+        path = named(t).replace("{root}/{n}", "0" * 64 + "/0")
         r = server.get(path, method="OPTIONS")
         conforms(path, "options", r)
         allow = {m.lower() for m in r.getheader("Allow").split(", ")}
@@ -847,6 +850,36 @@ def service():
     assert r.getheader("X-Request-Id") == "mine.1"
 
 
+def root_of(ref):
+    return json.loads(server.get("/v1/manifest/" + ref).body)["root"]
+
+
+@case("manifests and blocks: the head, the lists, ranges, conditions, progress")
+def manifests():
+    head = "/v1/manifest/lab/disk.raw"
+    for name in ("disk.raw", "empty.raw", "top.qcow2", "x.ova", "d.tar.gz"):
+        ask("/v1/manifest/lab/" + name)
+    block = f"/v1/blocks/{root_of('lab/disk.raw')}/0"
+    for path in (head, head + "/groups", head + "/leaves", head + "/prefixes", head + "/signature",
+                 head + "/sources", block):
+        ask(path)
+        etag = server.get(path).getheader("ETag")
+        if path not in (head, head + "/sources"):  # a piece of JSON is none
+            ask(path, 206, headers={"Range": "bytes=0-9"})
+        ask(path, 304, headers={"If-None-Match": etag})
+        ask(path, 412, headers={"If-Match": '"x"'})
+        r = server.get(path, {"Range": "bytes=99999999-"})
+        assert r.status == 416
+        conforms(path, "get", r)
+    r = server.get(head + "/leaves", {"Range": "bytes=0-31,200-231"})
+    assert conforms(head + "/leaves", "get", r) is None and r.status == 206
+    r = server.get(head, {"Accept": "text/event-stream"})
+    text = conforms(head, "get", r)
+    assert json.loads(text.strip().split("data: ")[-1])["root"] == root_of("lab/disk.raw")
+    ask(f"/v1/blocks/{'0' * 64}/0", 404)
+    ask(block + "?x=1", 400, "invalid")
+
+
 # ---- Problems
 
 def on(t, ref):
@@ -1050,6 +1083,7 @@ def query():
         is_strict = t.startswith(("/disk", "/raw", "/v1"))
         kind = t.split("/")[2] if t.startswith("/v1") else ""
         plain = named(t, IMAGE_FOR.get(kind, "lab/disk.raw"))
+        plain = plain.replace("{root}", root_of("lab/disk.raw")).replace("{n}", "0")
         base = server.get(plain)
         assert base.status == 200, plain
         for extra in ("colour=1", "Member=x", "x"):
@@ -1136,6 +1170,8 @@ def rights():
 # What cannot be brought about from outside, and why.
 NOT_HERE = {("get", 500): "a disk that fails, or a mistake of ours",
             ("head", 500): "the same",
+            **{("/v1/blocks/{root}/{n}", m, s): "tests/http/test_manifest.py, or as /disk"
+               for m in ("get", "head") for s in (429, 502, 503, 504)},
             ("/v1/prefetch/{ref}", "post", 500): "a disk that fails",
             ("/v1/trace/{ref}", "delete", 500): "the same",
             ("/v1/prefetch/{ref}", "delete", 500): "the same"}

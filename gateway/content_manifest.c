@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of a manifest as content.  The lists are read out of its file while
+ * they are sent. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "content_sign.h"
+#include "manifest/manifest_head.h"
+#include "manifest/manifest_list.h"
+#include "manifest/manifests.h"
+#include "request.h"
+
+/* A name points to a root for a few seconds; an edge may go on with what it
+ * has while it asks again. */
+static const char short_lived[] = "max-age=5, stale-while-revalidate=30";
+
+struct list {
+    struct content content; /* first */
+    struct manifest_file *file;
+    enum manifest_list list;
+};
+
+/* What was found damaged while it was read is made anew for the next asker. */
+static enum plt_status not_damaged(enum plt_status st, struct plt_error *err)
+{
+    return st == PLT_NOT_FOUND
+               ? plt_fail(err, PLT_BUSY, "the manifest was damaged at rest")
+               : st;
+}
+
+static enum plt_status read_list(struct content *content, struct plt_io *io,
+                                 uint64_t off, size_t len, uint8_t *buf,
+                                 struct plt_error *err)
+{
+    struct list *const l = (struct list *)content;
+
+    if ((io->flags & PLT_IO_NOWAIT) && l->list != MANIFEST_LIST_GROUPS)
+        return PLT_AGAIN;
+    return not_damaged(manifest_list_read(l->file, l->list, off, len, buf, err),
+                       err);
+}
+
+static void release_list(struct content *content)
+{
+    manifest_file_unref(((struct list *)content)->file);
+    free(content);
+}
+
+static struct content *list_new(struct manifest_file *file,
+                                enum manifest_list list)
+{
+    struct list *const l = calloc(1, sizeof(*l));
+
+    if (!l)
+        return NULL;
+    l->content.size = manifest_list_size(file, list);
+    l->content.read = read_list;
+    l->content.release = release_list;
+    l->file = file;
+    l->list = list;
+    manifest_file_ref(file);
+    return &l->content;
+}
+
+/* Of the head's very bytes. */
+static enum plt_status make_signature(struct request *r,
+                                      struct manifest_file *file,
+                                      const manifest_digest root,
+                                      struct content **out)
+{
+    char *text = NULL;
+    size_t len;
+    enum plt_status st =
+        not_damaged(manifest_head(file, &text, &len, &r->err), &r->err);
+
+    if (st == PLT_OK)
+        st = content_of_signature(r, text, len, root, out);
+    free(text);
+    return st;
+}
+
+static enum plt_status make_head(struct request *r, struct manifest_file *file,
+                                 struct content **out)
+{
+    char *text = NULL;
+    size_t len;
+    const enum plt_status st =
+        not_damaged(manifest_head(file, &text, &len, &r->err), &r->err);
+
+    if (st != PLT_OK)
+        return st;
+    if (!request_hold(r, len)) {
+        free(text);
+        r->over = BUDGET_CLIENT_MEMORY;
+        return plt_fail(&r->err, PLT_NOMEM, "for a manifest");
+    }
+    *out = content_of_bytes((uint8_t *)text, len);
+    return PLT_OK;
+}
+
+/* ["name" in the ETag, media type] of each part. */
+static const struct {
+    const char *name, *type;
+} parts[] = {
+    [PART_HEAD] = {"head", "application/json"},
+    [PART_GROUPS] = {"groups", "application/octet-stream"},
+    [PART_LEAVES] = {"leaves", "application/octet-stream"},
+    [PART_PREFIXES] = {"prefixes", "application/octet-stream"},
+    [PART_SIGNATURE] = {"signature", "text/plain; charset=utf-8"},
+    [PART_SOURCES] = {"sources", "application/json"},
+};
+
+enum plt_status content_of_manifest(struct request *r, struct plt_io *io)
+{
+    struct manifest_file *file = NULL;
+    struct content *c = NULL;
+    manifest_digest root;
+    char hex[MANIFEST_HEX];
+    enum plt_status st =
+        manifests_get(r->server->manifests, r->image, &r->reference, io, NULL,
+                      NULL, &file, &r->err);
+
+    if (st != PLT_OK)
+        return st;
+    ASSERT(manifest_file_root(file, root));
+    manifest_to_hex(root, hex);
+    switch (r->part) {
+    case PART_GROUPS:
+        c = list_new(file, MANIFEST_LIST_GROUPS);
+        break;
+    case PART_LEAVES:
+        c = list_new(file, MANIFEST_LIST_LEAVES);
+        break;
+    case PART_PREFIXES:
+        c = list_new(file, MANIFEST_LIST_PREFIXES);
+        break;
+    case PART_SIGNATURE:
+        st = make_signature(r, file, root, &c);
+        break;
+    case PART_SOURCES:
+        st = content_of_sources(r, root, &c);
+        break;
+    case PART_HEAD:
+    default:
+        st = make_head(r, file, &c);
+        break;
+    }
+    manifest_file_unref(file);
+    if (st == PLT_OK && !c)
+        st = plt_fail(&r->err, PLT_NOMEM, "a manifest");
+    if (st != PLT_OK)
+        return st;
+    if (!c->etag[0])
+        (void)snprintf(c->etag, sizeof(c->etag), "\"%s-%s\"", hex,
+                       parts[r->part].name);
+    c->type = parts[r->part].type;
+    c->cache_control = r->part == PART_SOURCES ? "no-store" : short_lived;
+    r->content = c;
+    return PLT_OK;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* GET and HEAD of /v1/manifest and /v1/blocks: what is asked for, and who may;
+ * handle_disk.c sends it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "admit.h"
+#include "content.h"
+#include "manifest/manifests.h"
+#include "route.h"
+#include "util/clock.h"
+
+/* ---- /v1/manifest ---- */
+
+static const struct {
+    const char *suffix;
+    enum manifest_part part;
+} suffixes[] = {{"/groups", PART_GROUPS},
+                {"/leaves", PART_LEAVES},
+                {"/prefixes", PART_PREFIXES},
+                {"/signature", PART_SIGNATURE},
+                {"/sources", PART_SOURCES}};
+
+void manifest_take_part(struct request *r)
+{
+    const size_t len = strlen(r->path);
+
+    r->part = PART_HEAD;
+    for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+        const size_t n = strlen(suffixes[i].suffix);
+        if (len > n && strcmp(r->path + len - n, suffixes[i].suffix) == 0) {
+            r->part = suffixes[i].part;
+            r->part_len = n;
+        }
+    }
+}
+
+static enum plt_status make_events(struct request *r, struct plt_io *io,
+                                   image_progress_fn *progress, void *cookie)
+{
+    struct manifest_file *file = NULL;
+    manifest_digest root;
+    char hex[MANIFEST_HEX];
+    enum plt_status st;
+
+    io->deadline_ns = CLOCK_NEVER;
+    st = manifests_get(r->server->manifests, r->image, &r->reference, io,
+                       progress, cookie, &file, &r->err);
+    if (st != PLT_OK)
+        return st;
+    ASSERT(manifest_file_root(file, root));
+    manifest_to_hex(root, hex);
+    r->json = json_pack("{s:s, s:I}", "root", hex, "virtual-size",
+                        (json_int_t)manifest_file_size(file));
+    manifest_file_unref(file);
+    return r->json ? PLT_OK : plt_fail(&r->err, PLT_NOMEM, "a manifest");
+}
+
+enum MHD_Result handle_manifest(struct request *r)
+{
+    if (r->is_ready && r->err.status == PLT_OK && !r->content)
+        return answer_events(r, make_events);
+    return handle_disk(r);
+}
+
+/* ---- /v1/blocks ---- */
+
+/* "ROOT/N": as they are written by us, and no other way, since each is the
+ * name of one thing in caches. */
+static bool parse_block(struct request *r, const char *text)
+{
+    char hex[MANIFEST_HEX];
+    const char *p = text + MANIFEST_HEX;
+    uint64_t n = 0;
+
+    if (strlen(text) <= MANIFEST_HEX || p[-1] != '/')
+        return false;
+    memcpy(hex, text, MANIFEST_HEX - 1);
+    hex[MANIFEST_HEX - 1] = '\0';
+    if (!manifest_from_hex(hex, r->root) || (p[0] == '0' && p[1]))
+        return false;
+    for (; *p >= '0' && *p <= '9' && n < UINT64_C(1) << 48; p++)
+        n = n * 10 + (uint64_t)(*p - '0');
+    r->block_number = n;
+    return *p == '\0';
+}
+
+/* The references that its asker may read, the likeliest as the request's. */
+static bool take_references(struct request *r)
+{
+    struct reference found[MANIFESTS_CANDIDATES];
+    const size_t n = manifests_references(r->server->manifests, r->root,
+                                          r->block_number, found);
+    bool has_one = false;
+
+    for (size_t i = n; i--;) { /* the likeliest is taken last, by its user */
+        r->reference = found[i];
+        if (admit(r)) {
+            has_one = true;
+            r->others[r->n_others++] = found[i];
+        } else {
+            reference_release(&found[i]);
+        }
+    }
+    r->reference = (struct reference){.target = NULL};
+    if (has_one)
+        r->reference = r->others[--r->n_others];
+    return has_one;
+}
+
+enum MHD_Result handle_block(struct request *r)
+{
+    if (r->is_ready)
+        return handle_disk(r);
+    /* One answer for what is not there and what is not theirs: a root tells
+     * nothing to who does not know where it comes from. */
+    if (!parse_block(r, r->path + strlen(r->route->path)) ||
+        !take_references(r)) {
+        r->err.status = content_fail_block(&r->err);
+        return answer_error(r, &r->err);
+    }
+    r->is_private = r->authorization || (r->peer && r->peer->names);
+    return handle_disk(r);
+}

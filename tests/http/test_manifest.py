@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifests: one disk has one root whatever wraps it, as computed here from
+platter-manifest(7) alone; lists by ranges, blocks by root, restarts, rights."""
+import base64, struct, sys, os
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
+from live import *
+from images import guest_disk, sparse_disk
+
+LEAF, GROUP = 4096, 1 << 20
+ZERO = hashlib.sha256(bytes(LEAF)).digest()
+www, state = tmp + "/www", tmp + "/state"
+os.makedirs(www)
+os.makedirs(state)
+
+
+def sha(data):
+    return hashlib.sha256(data).digest()
+
+
+class Manifest:
+    """platter-manifest(7), written down a second time."""
+
+    def __init__(self, data):
+        self.size = len(data)
+        self.leaves = [sha(data[i:i + LEAF].ljust(LEAF, b"\0"))
+                       for i in range(0, len(data), LEAF)]
+        self.groups = [sha(b"".join(self.leaves[i:i + 256]))
+                       for i in range(0, len(self.leaves), 256)]
+        self.root = sha(b"platter-root-1".ljust(16, b"\0") + struct.pack("<Q", self.size) +
+                        b"".join(self.groups)).hex()
+        runs = []
+        for g in range(len(self.groups)):
+            off, n = g * GROUP, min(GROUP, self.size - g * GROUP)
+            if not any(data[off:off + n]):
+                continue
+            if runs and sum(runs[-1]) == off:
+                runs[-1][1] += n
+            else:
+                runs.append([off, n])
+        used = [i for i, l in enumerate(self.leaves) if l != ZERO]
+        self.head = {
+            "version": 1, "algorithm": "sha256", "virtual-size": self.size, "leaf-size": LEAF,
+            "group-size": GROUP, "root": self.root, "data": runs, "data-leaves": len(used),
+            "data-bytes": sum(min(LEAF, self.size - i * LEAF) for i in used)}
+        self.lists = {"groups": b"".join(self.groups), "leaves": b"".join(self.leaves),
+                      "prefixes": b"".join(l[:8] for l in self.leaves)}
+
+
+
+guest_disk(www + "/disk.raw", 12)
+with open(www + "/disk.raw", "r+b") as f:  # zeros that are stored, and a hole beside
+    f.seek(5 << 20)
+    f.write(bytes(2 << 20))
+    f.truncate(40 << 20)
+disk = open(www + "/disk.raw", "rb").read()
+sh("""qemu-img convert -O qcow2 disk.raw plain.qcow2
+qemu-img convert -c -O qcow2 disk.raw z.qcow2
+qemu-img convert -O vmdk disk.raw s.vmdk
+qemu-img convert -O vmdk -o subformat=streamOptimized disk.raw x.vmdk
+tar --format=oldgnu -Sczf gce.tar.gz disk.raw
+tar czf plain.tar.gz disk.raw
+gzip -k disk.raw""", cwd=www)
+open(www + "/x.ovf", "w").write("""<?xml version="1.0"?>
+<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1">
+<References><File ovf:href="x.vmdk" ovf:id="f1" ovf:size="%d"/></References>
+<DiskSection><Info>d</Info><Disk ovf:capacity="%d" ovf:diskId="d1" ovf:fileRef="f1"
+ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/></DiskSection>
+</Envelope>""" % (os.path.getsize(www + "/x.vmdk"), len(disk)))
+sh("tar --format=ustar -cf x.ova x.ovf x.vmdk", cwd=www)
+WRAPS = ["disk.raw", "plain.qcow2", "z.qcow2", "s.vmdk", "x.vmdk", "x.ova", "gce.tar.gz",
+         "plain.tar.gz", "disk.raw.gz"]
+truth = Manifest(disk)
+sizes = {}
+for n in (0, 1, 4095, 4096, 4097, GROUP, GROUP + 1, 3 * GROUP - 5):
+    sizes[n] = random.randbytes(n)
+    open(f"{www}/size-{n}.img", "wb").write(sizes[n])
+nginx = Nginx(www)
+origins = {"web": nginx.url(), "lab": www}
+server = Platterd(origins, "--state", state)
+
+
+def get(path, status=200, s=None, **headers):
+    r = (s or server).get(path, {k.replace("_", "-"): v for k, v in headers.items()})
+    assert r.status == status, (path, r.status, r.body[:300])
+    return r
+
+
+def metric(name, s=None):
+    m = re.search(rb"^%s (\d+)" % name.encode(), get("/metrics", s=s).body, re.M)
+    return int(m[1])
+
+
+@case("one disk has one root and one head, whatever it is wrapped in")
+def _():
+    heads = set()
+    for i, name in enumerate(WRAPS):
+        r = get(f"/v1/manifest/{('lab', 'web')[i % 2]}/{name}")
+        assert json.loads(r.body) == truth.head, (name, r.body[:600])
+        assert r.getheader("ETag") == f'"{truth.root}-head"'
+        assert r.getheader("Content-Type") == "application/json"
+        assert "max-age=5" in r.getheader("Cache-Control")
+        heads.add(r.body)
+    assert len(heads) == 1
+
+
+@case("lists have the bytes that the layout says, of disks of any size")
+def _():
+    for path, m in [("lab/z.qcow2", truth)] + [(f"lab/size-{n}.img", Manifest(d))
+                                               for n, d in sizes.items()]:
+        assert json.loads(get("/v1/manifest/" + path).body) == m.head, path
+        for name, want in m.lists.items():
+            r = get(f"/v1/manifest/{path}/{name}")
+            assert r.body == want and r.getheader("ETag") == f'"{m.root}-{name}"', (path, name)
+            assert server.get(f"/v1/manifest/{path}/{name}", method="HEAD").getheader(
+                "Content-Length") == str(len(want))
+
+
+@case("a partition has a manifest of its own; selectors stand before the list's name")
+def _():
+    part_1 = disk[1 << 20:12 << 20]
+    m = Manifest(part_1)
+    for path in ("lab/disk.raw;partition=1", "lab/z.qcow2;partition=1"):
+        assert json.loads(get("/v1/manifest/" + path).body)["root"] == m.root
+        assert get(f"/v1/manifest/{path}/leaves").body == m.lists["leaves"]
+    assert get("/v1/manifest/lab/z.qcow2/groups?partition=1").body == m.lists["groups"]
+
+
+@case("lists are read by range as disks are")
+def _():
+    path, want = "/v1/manifest/lab/x.ova/leaves", truth.lists["leaves"]
+    for _ in range(20):
+        off = random.randrange(len(want))
+        n = min(random.choice([1, 32, 8192, 100000]), len(want) - off)
+        assert server.range(path, off, n) == want[off:off + n]
+    assert get(path, 206, Range="bytes=-32").body == want[-32:]
+    r = get(path, 206, Range="bytes=0-31,8192-8223,320000-320031")
+    mark = re.search("boundary=(.*)", r.getheader("Content-Type"))[1].encode()
+    parts = [p.split(b"\r\n\r\n", 1)[1][:32] for p in r.body.split(b"--" + mark)[1:-1]]
+    assert parts == [want[:32], want[8192:8224], want[320000:320032]]
+    etag = get(path).getheader("ETag")
+    assert get(path, 206, Range="bytes=0-31", If_Range=etag).body == want[:32]
+    assert get(path, 200, Range="bytes=0-31", If_Range='"other"').body == want
+    get(path, 304, If_None_Match=etag)
+    get(path, 412, If_Match='"other"')
+    r = get(path, 416, Range=f"bytes={len(want)}-")
+    assert r.getheader("Content-Range") == f"bytes */{len(want)}"
+    head = "/v1/manifest/lab/x.ova"
+    get(head, 304, If_None_Match=get(head).getheader("ETag"))
+
+
+@case("a block is the n-th MiB of its root, whole, verified, and for ever")
+def _():
+    for n in (0, 1, 11, 39):
+        want = disk[n * GROUP:(n + 1) * GROUP]
+        r = get(f"/v1/blocks/{truth.root}/{n}")
+        assert r.body == want
+        assert r.getheader("Cache-Control") == "public, max-age=31536000, immutable"
+        assert r.getheader("ETag") == f'"{truth.root}-{n}"'
+        assert r.getheader("Content-Digest") == \
+            "sha-256=:" + base64.b64encode(sha(want)).decode() + ":"
+        h = server.get(f"/v1/blocks/{truth.root}/{n}", method="HEAD")
+        assert h.status == 200 and h.getheader("Content-Length") == str(len(want))
+    r = get(f"/v1/blocks/{truth.root}/2", 206, Range="bytes=5-9")
+    assert r.body == disk[2 * GROUP + 5:2 * GROUP + 10]
+    last = Manifest(sizes[3 * GROUP - 5])
+    assert get(f"/v1/blocks/{last.root}/2").body == sizes[3 * GROUP - 5][2 * GROUP:]
+    get(f"/v1/blocks/{truth.root}/0", 304, If_None_Match=f'"{truth.root}-0"')
+
+
+@case("an unknown root, a block past the end, another spelling: 404, not stored")
+def _():
+    good = truth.root
+    for tail in (good + "/40", "0" * 64 + "/0", good + "/00", good + "/+1", good + "/-1",
+                 good.upper() + "/1", good + "/", good, good + "/1/", good[1:] + "/1",
+                 good + "/99999999999999999999999", good + "/1;partition=1", "", "/", good + "//1"):
+        r = server.get("/v1/blocks/" + tail)
+        assert r.status == 404 and r.getheader("Cache-Control") == "no-store", (tail, r.status)
+    get(f"/v1/blocks/{good}/0?partition=1", 400)
+
+
+@case("after a restart roots are known and nothing is read for a manifest")
+def _():
+    global server
+    server.stop()
+    server = Platterd(origins, "--state", state)
+    assert get(f"/v1/blocks/{truth.root}/3").body == disk[3 * GROUP:4 * GROUP]
+    for name in WRAPS:
+        assert get(f"/v1/manifest/lab/{name}" if WRAPS.index(name) % 2 == 0 else
+                   f"/v1/manifest/web/{name}/groups").status == 200
+    assert metric("platter_manifests_made_total") == 0
+
+
+@case("damage at rest is made anew, never served")
+def _():
+    global server
+    server.stop()
+    folder = state + "/manifests"
+    for name in os.listdir(folder):
+        with open(f"{folder}/{name}", "r+b") as f:
+            end = f.seek(0, 2)
+            for _ in range(40):
+                f.seek(random.randrange(end))
+                f.write(random.randbytes(1))
+    server = Platterd(origins, "--state", state)
+    for name in WRAPS[:4] + [f"size-{n}.img" for n in sizes]:
+        m = truth if name in WRAPS else Manifest(sizes[int(name[5:-4])])
+        for _ in range(10):  # 503: it is being made anew
+            r = server.get(f"/v1/manifest/lab/{name}/leaves")
+            if r.status == 200:
+                break
+            assert r.status == 503, (name, r.status)
+        assert r.body == m.lists["leaves"], name
+        assert json.loads(get(f"/v1/manifest/lab/{name}").body) == m.head, name
+    assert metric("platter_manifests_made_total") > 0
+
+
+@case("a file that changes under its validator is not served as a block")
+def _():
+    path, kept = www + "/liar.img", tmp + "/liar-state"
+    os.makedirs(kept)
+    data = random.randbytes(3 * GROUP)
+    open(path, "wb").write(data)
+    os.utime(path, (1e9, 1e9))  # nginx's ETag is the time and the size
+    s = Platterd({"web": nginx.url()}, "--state", kept)
+    root = json.loads(get("/v1/manifest/web/liar.img", s=s).body)["root"]
+    s.stop()
+    with open(path, "r+b") as f:
+        f.seek(GROUP + 77)
+        f.write(bytes([data[GROUP + 77] ^ 1]))
+    os.utime(path, (1e9, 1e9))
+    s = Platterd({"web": nginx.url()}, "--state", kept)
+    assert get(f"/v1/blocks/{root}/0", s=s).body == data[:GROUP]
+    problem(s.get(f"/v1/blocks/{root}/1"), 502, "changed")
+    assert metric("platter_manifests_dropped_total", s) == 1
+    get(f"/v1/blocks/{root}/0", 404, s=s)
+    again = json.loads(get("/v1/manifest/web/liar.img", s=s).body)["root"]
+    assert again == Manifest(open(path, "rb").read()).root != root
+    get(f"/v1/blocks/{again}/1", s=s)
+    s.stop()
+
+
+@case("several who ask at once have it made once")
+def _():
+    s = Platterd({"web": nginx.url()})
+    with ThreadPoolExecutor(12) as pool:
+        bodies = set(pool.map(lambda i: get("/v1/manifest/web/z.qcow2/groups", s=s).body, range(12)))
+    assert bodies == {truth.lists["groups"]}
+    assert metric("platter_manifests_made_total", s) == 1
+    s.stop()
+
+
+@case("who cannot wait is told to come back, and it is made meanwhile")
+def _():
+    s = Platterd({"slow": nginx.url() + "slow/"}, "--deadline", "3")
+    open(www + "/slow.img", "wb").write(random.randbytes(12 * GROUP))
+    seen = set()
+    for _ in range(60):
+        r = s.get("/v1/manifest/slow/slow.img")
+        seen.add(r.status)
+        if r.status == 200:
+            break
+        problem(r, 503, "busy")
+        assert r.getheader("Retry-After")
+    assert seen == {200, 503}, seen
+    assert json.loads(r.body)["root"] == Manifest(open(www + "/slow.img", "rb").read()).root
+    s.stop()
+
+
+@case("progress is told as events")
+def _():
+    r = server.get("/v1/manifest/web/size-3145723.img", {"Accept": "text/event-stream"})
+    assert r.getheader("Content-Type") == "text/event-stream"
+    last = r.body.decode().strip().split("\n\n")[-1].split("\n")
+    m = Manifest(sizes[3 * GROUP - 5])
+    assert last[0] == "event: manifest"
+    assert json.loads(last[1][6:]) == {"root": m.root, "virtual-size": m.size}
+
+
+@case("blocks are for those who may read an image with that root")
+def _():
+    token, other = "t" * 40, "u" * 40
+    conf = tmp + "/access.json"
+    json.dump({"listen": ["127.0.0.1:0"], "origins": {"lab": {"path": www}}, "access": {
+        "local": {"scopes": []},
+        "a": {"token_sha256": hashlib.sha256(token.encode()).hexdigest(),
+         "scopes": ["read", "metadata"], "images": ["lab/z.qcow2"]},
+        "b": {"token_sha256": hashlib.sha256(other.encode()).hexdigest(),
+         "scopes": ["read", "metadata"], "images": ["lab/size-1.img"]}}}, open(conf, "w"))
+    s = Platterd({}, "--config", conf)
+    a, b = {"Authorization": "Bearer " + token}, {"Authorization": "Bearer " + other}
+    get("/v1/manifest/lab/z.qcow2", s=s, **a)
+    r = get(f"/v1/blocks/{truth.root}/0", s=s, **a)
+    assert r.body == disk[:GROUP] and r.getheader("Cache-Control").startswith("private")
+    unknown = get(f"/v1/blocks/{'0' * 64}/0", 404, s=s, **b)
+    for headers in (b, {}, {"Authorization": "Bearer " + "v" * 40}):
+        r = get(f"/v1/blocks/{truth.root}/0", 404, s=s, **headers)
+        assert json.loads(r.body)["detail"] == json.loads(unknown.body)["detail"]
+    s.stop()
+
+
+@case("what has no manifest says why")
+def _():
+    sh("qemu-img create -f qcow2 huge.qcow2 17T", cwd=www)
+    r = problem(server.get("/v1/manifest/lab/huge.qcow2"), 501, "unsupported")
+    assert "16 TiB" in r["detail"]
+    problem(server.get("/v1/manifest/lab/none.img"), 404)
+    problem(server.get("/v1/manifest/lab/disk.raw?part=x"), 400)
+
+
+main()
