@@ -119,7 +119,7 @@ static bool mirror_reference(const struct request *r, char name[MIRROR_NAME],
     static const char at[] = "/v1/mirrors/";
     const size_t n = sizeof(at) - 1;
 
-    if (strcmp(r->route->path, at) != 0 || strncmp(r->path, at, n) != 0)
+    if (strncmp(r->route->path, at, n) != 0 || strncmp(r->path, at, n) != 0)
         return false;
     const size_t len = strcspn(r->path + n, "/");
     if (!len || len >= MIRROR_NAME)

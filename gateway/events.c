@@ -23,6 +23,7 @@ enum { EVERY_MS = 500 };
 struct events {
     struct request *request;
     events_job *job;
+    const char *name; /* of the last event, when all went well; borrowed */
     struct lock lock;
     unsigned refs;      /* the response, and the job */
     char progress[128]; /* the event being sent ... */
@@ -92,15 +93,15 @@ static char *event_text(const char *name, json_t *doc)
     return text;
 }
 
-static char *final_event(struct request *r, enum plt_status st)
+static char *final_event(struct events *e, enum plt_status st)
 {
+    struct request *const r = e->request;
     const uint64_t lost = json_memory_lost();
     json_t *const doc =
         st == PLT_OK ? json_incref(r->json) : answer_document(r, &r->err);
-    char *const text =
-        json_memory_lost() == lost
-            ? event_text(st == PLT_OK ? r->route->label : "error", doc)
-            : NULL;
+    char *const text = json_memory_lost() == lost
+                           ? event_text(st == PLT_OK ? e->name : "error", doc)
+                           : NULL;
     json_decref(doc);
     return text;
 }
@@ -151,7 +152,7 @@ void events_end(struct events *e, enum plt_status st)
     struct request *const r = e->request;
 
     budgets_leave(r->server->budgets, COUNT_WAITING, r->share);
-    char *const last = final_event(r, st);
+    char *const last = final_event(e, st);
     lock_take(&e->lock);
     e->last = last;
     e->last_len = last ? strlen(last) : 0;
@@ -244,8 +245,8 @@ static bool submit(struct request *r, struct events *e)
     return request_work(r, run, e, false);
 }
 
-static enum MHD_Result answer(struct request *r, events_job *job,
-                              events_give *give)
+static enum MHD_Result answer(struct request *r, const char *name,
+                              events_job *job, events_give *give)
 {
     struct budgets *const budgets = r->server->budgets;
     struct MHD_Response *response;
@@ -263,6 +264,7 @@ static enum MHD_Result answer(struct request *r, events_job *job,
         return answer_queue(r, MHD_HTTP_OK, NULL);
     }
     e->job = job;
+    e->name = name;
     if (!give(r, e)) {
         budgets_leave(budgets, COUNT_WAITING, r->share);
         events_unref(e);
@@ -277,10 +279,11 @@ static enum MHD_Result answer(struct request *r, events_job *job,
 
 enum MHD_Result answer_events(struct request *r, events_job *job)
 {
-    return answer(r, job, submit);
+    return answer(r, r->route->label, job, submit);
 }
 
-enum MHD_Result answer_events_of(struct request *r, events_give *give)
+enum MHD_Result answer_events_of(struct request *r, const char *name,
+                                 events_give *give)
 {
-    return answer(r, NULL, give);
+    return answer(r, name, NULL, give);
 }

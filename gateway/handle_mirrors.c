@@ -11,18 +11,17 @@
 #include "stack/json_memory.h"
 
 static const char at[] = "/v1/mirrors/";
-static const char events[] = "/events";
 
 enum { NAME = 64 };
 
-/* The name in the path, and whether its events are meant; false: neither. */
-static bool name_of(const struct request *r, char name[NAME], bool *is_events)
+/* The name in the path; false: it is none. */
+static bool name_of(const struct request *r, char name[NAME])
 {
     const char *const rest = r->path + sizeof(at) - 1;
     const size_t len = strcspn(rest, "/");
+    const bool has_more = rest[len] && r->route->has_rest;
 
-    *is_events = strcmp(rest + len, events) == 0;
-    if (!len || len >= NAME || (rest[len] && !*is_events))
+    if (!len || len >= NAME || has_more)
         return false;
     memcpy(name, rest, len);
     name[len] = '\0';
@@ -128,9 +127,8 @@ static void one_job(void *cookie)
 {
     struct request *const r = (struct request *)cookie;
     char name[NAME] = "";
-    bool is_events;
 
-    (void)name_of(r, name, &is_events);
+    (void)name_of(r, name);
     const enum plt_status st =
         strcmp(r->method, "DELETE") == 0
             ? mirrors_remove(r->server->mirrors, name, &r->err)
@@ -143,39 +141,54 @@ static void one_job(void *cookie)
     request_resume(r);
 }
 
-static enum MHD_Result get_one(struct request *r, const char *name,
-                               bool is_events)
+/* new in *row; NULL: answered. */
+static enum MHD_Result look(struct request *r, json_t **row)
+{
+    char name[NAME];
+
+    *row = NULL;
+    if (!name_of(r, name))
+        return answer_problem(r, MHD_HTTP_NOT_FOUND, "no such resource",
+                              "a mirror's name is one segment");
+    r->err.status = mirrors_json(r->server->mirrors, name, row, &r->err);
+    return r->err.status == PLT_OK ? MHD_YES : answer_error(r, &r->err);
+}
+
+enum MHD_Result handle_mirror_events(struct request *r)
 {
     json_t *row;
+    const enum MHD_Result result = look(r, &row);
 
-    r->err.status = mirrors_json(r->server->mirrors, name, &row, &r->err);
-    if (r->err.status != PLT_OK)
-        return answer_error(r, &r->err);
-    if ((is_events || r->wants_events) && !r->is_head) {
-        json_decref(row);
-        return teller_answer(r);
-    }
-    if (is_events) { /* HEAD */
-        json_decref(row);
-        return answer_text(r, MHD_HTTP_OK, "text/event-stream", "");
-    }
-    return answer_json(r, MHD_HTTP_OK, row, "application/json");
+    if (!row)
+        return result;
+    json_decref(row);
+    return r->is_head ? answer_text(r, MHD_HTTP_OK, "text/event-stream", "")
+                      : teller_answer(r);
+}
+
+static enum MHD_Result get_one(struct request *r)
+{
+    json_t *row;
+    const enum MHD_Result result = look(r, &row);
+
+    if (!row)
+        return result;
+    if (!r->wants_events || r->is_head)
+        return answer_json(r, MHD_HTTP_OK, row, "application/json");
+    json_decref(row);
+    return teller_answer(r);
 }
 
 enum MHD_Result handle_mirror(struct request *r)
 {
     const bool is_post = strcmp(r->method, "POST") == 0;
     char name[NAME];
-    bool is_events;
 
-    if (!name_of(r, name, &is_events))
+    if (!is_post && strcmp(r->method, "DELETE") != 0)
+        return get_one(r);
+    if (!name_of(r, name))
         return answer_problem(r, MHD_HTTP_NOT_FOUND, "no such resource",
                               "a mirror's name is one segment");
-    if (!is_post && strcmp(r->method, "DELETE") != 0)
-        return get_one(r, name, is_events);
-    if (is_events)
-        return answer_problem(r, MHD_HTTP_METHOD_NOT_ALLOWED,
-                              "method not allowed", "GET, HEAD, OPTIONS");
     if (r->is_ready && r->err.status == PLT_OK && !r->json)
         return answer_queue(
             r, MHD_HTTP_NO_CONTENT,

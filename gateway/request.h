@@ -225,6 +225,7 @@ enum MHD_Result handle_trace(struct request *request);
 /* handle_mirrors.c */
 enum MHD_Result handle_mirrors(struct request *request);
 enum MHD_Result handle_mirror(struct request *request);
+enum MHD_Result handle_mirror_events(struct request *request);
 /* handle_images.c: the body says that it is JSON. */
 bool request_is_json(const struct request *request);
 /* handle_metrics.c */
@@ -269,9 +270,11 @@ void events_tell(void *cookie, const char *name, json_t *value);
 struct events;
 /* The same without a job, for what lasts: give() gets a new reference to the
  * stream, and whoever has it then tells with events_tell and ends it.  False:
- * nobody takes it, and the answer is 503. */
+ * nobody takes it, and the answer is 503.  name, borrowed: of the last
+ * event. */
 typedef bool events_give(struct request *request, struct events *events);
-enum MHD_Result answer_events_of(struct request *request, events_give *give);
+enum MHD_Result answer_events_of(struct request *request, const char *name,
+                                 events_give *give);
 struct request *events_request(struct events *events); /* borrowed */
 /* The client has gone; it was not ended yet. */
 bool events_is_over(struct events *events);

@@ -61,6 +61,8 @@ static const struct route routes[] = {
      "GET, HEAD, OPTIONS, DELETE", handle_image},
     {"/v1/mirrors", "mirrors", KIND_PLAIN, META, MIRROR, false, NULL, of_list,
      "GET, HEAD, OPTIONS, POST", handle_mirrors},
+    {"/v1/mirrors/*/events", "mirror_events", KIND_PLAIN, META, 0, false, NULL,
+     of_nothing, read_only, handle_mirror_events},
     {"/v1/mirrors/", "mirror", KIND_PLAIN, META, MIRROR, true, NULL, of_nothing,
      is_changed, handle_mirror},
     {"/openapi.json", "openapi", KIND_PLAIN, 0, 0, false, NULL, NULL, read_only,
@@ -89,12 +91,26 @@ size_t route_index(const struct route *route)
     return (size_t)(route - routes);
 }
 
+static bool matches(const struct route *r, const char *path)
+{
+    const char *const star = strchr(r->path, '*');
+
+    if (r->has_rest)
+        return strncmp(path, r->path, strlen(r->path)) == 0;
+    if (!star)
+        return strcmp(path, r->path) == 0;
+    const size_t n = (size_t)(star - r->path);
+    if (strncmp(path, r->path, n) != 0)
+        return false;
+    const size_t segment = strcspn(path + n, "/");
+    return segment && strcmp(path + n + segment, star + 1) == 0;
+}
+
 const struct route *route_find(const char *path)
 {
     for (size_t i = 0; i < ROUTES; i++) {
         const struct route *const r = &routes[i];
-        if (r->has_rest ? strncmp(path, r->path, strlen(r->path)) == 0
-                        : strcmp(path, r->path) == 0)
+        if (matches(r, path))
             return r;
     }
     return NULL;

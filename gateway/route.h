@@ -23,7 +23,8 @@ enum request_kind {
 };
 
 struct route {
-    const char *path;  /* with `has_rest`, a prefix with its slash */
+    const char *path;  /* with `has_rest`, a prefix with its slash; a '*' stands
+                          for one segment */
     const char *label; /* in metrics */
     enum request_kind kind;
     unsigned scope, change_scope; /* ACCESS_* of reading it, of POST and DELETE;
@@ -37,7 +38,7 @@ struct route {
     enum MHD_Result (*handle)(struct request *);
 };
 
-enum { ROUTES = 24 };
+enum { ROUTES = 25 };
 
 /* The i-th route; NULL behind the last one. */
 const struct route *route_at(size_t i);

@@ -166,7 +166,7 @@ static bool give(struct request *r, struct events *events)
 {
     struct teller *const t = r->server->teller;
     struct listener *const l = calloc(1, sizeof(*l));
-    const char *const name = r->path + strlen(r->route->path);
+    const char *const name = r->path + strlen("/v1/mirrors/");
 
     if (!l)
         return false;
@@ -191,5 +191,5 @@ static bool give(struct request *r, struct events *events)
 
 enum MHD_Result teller_answer(struct request *r)
 {
-    return answer_events_of(r, give);
+    return answer_events_of(r, "mirror", give);
 }

@@ -213,7 +213,8 @@ def parameters(path, method):
 
 def template(path):
     path = path.split("?")[0]
-    best = [t for t in doc["paths"] if re.fullmatch(re.sub(r"\\{\w+\\}", ".+", re.escape(t)), path)]
+    best = [t for t in doc["paths"] if re.fullmatch(re.sub(
+        r"\\{(\w+)\\}", lambda m: ".+" if m[1] == "ref" else "[^/]+", re.escape(t)), path)]
     assert len(best) == 1, (path, best)
     return best[0]
 
@@ -288,7 +289,8 @@ def ask(path, status=200, kind=None, gate=None, headers=None):
 def t_moves(path):
     """What it tells changes by itself."""
     return template(path) in ("/metrics", "/v1/images", "/v1/images/{name}", "/v1/index/{ref}",
-                              "/v1/info/{ref}", "/v1/trace/{ref}", "/v1/prefetch/{ref}")
+                              "/v1/info/{ref}", "/v1/trace/{ref}", "/v1/prefetch/{ref}",
+                              "/v1/mirrors", "/v1/mirrors/{name}", "/v1/mirrors/{name}/events")
 
 
 # ---- The server, and something of everything
@@ -380,6 +382,7 @@ json.dump({"origins": {"lab": {"path": www}, "web": {"url": nginx.url()}, "o": {
            "images": {"debian": {"source": "lab/many.tar", "member": "sub/a.img",
                                  "labels": {"team": "storage"}}},
            "secrets": {"key": {"file": www + "/key"}}, "state_dir": state, "deadline": 3,
+           "mirrors": {"golden": {"source": "lab/disk.raw"}}, "outputs": [www + "/"],
            "cors": ["https://ui.example"], "siblings": ["http://10.0.0.2:8080/"],
            "manifest_key": tmp + "/minisign.key"}, open(conf, "w"))
 sh(f"minisign -G -W -p {tmp}/minisign.pub -s {tmp}/minisign.key")
@@ -402,6 +405,11 @@ def ours(name, more=""):
     return name + ("&" if "?" in name else "?") * bool(more) + more
 
 
+def named(t, ref="lab/disk.raw"):
+    """The template with something that is there."""
+    return t.replace("{ref}", ref).replace("{name}", "golden" if "mirrors" in t else "debian")
+
+
 # ---- Routes
 
 @case("every route of the server is documented, with the methods of its Allow, and no other")
@@ -410,12 +418,12 @@ def routes():
     table = text[text.index("routes[] = {"):text.index("};", text.index("routes[] = {"))]
     rows = re.findall(r'\{"(/[^"]*)",\s*"\w+",\s*KIND_\w+,\s*\w+,\s*\w+,\s*(true|false)', table)
     assert len(rows) == table.count('{"') > 15, rows
-    there = {p if rest == "false" else p + {"/v1/images/": "{name}", "/v1/blocks/": "{root}/{n}"}.get(p, "{ref}")
-             for p, rest in rows}
+    there = {p.replace("*", "{name}") if rest == "false" else
+             p + {"/v1/images/": "{name}", "/v1/mirrors/": "{name}",
+                  "/v1/blocks/": "{root}/{n}"}.get(p, "{ref}") for p, rest in rows}
     assert there == set(doc["paths"]), there ^ set(doc["paths"])
     for t, item in doc["paths"].items():
-        path = (t.replace("{ref}", "lab/disk.raw").replace("{name}", "debian")
-                .replace("{root}/{n}", "0" * 64 + "/0"))
+        path = named(t).replace("{root}/{n}", "0" * 64 + "/0")
         r = server.get(path, method="OPTIONS")
         conforms(path, "options", r)
         allow = {m.lower() for m in r.getheader("Allow").split(", ")}
@@ -734,13 +742,87 @@ def catalogue():
     s.close()
 
 
+def until(path, is_so, seconds=30):
+    end = time.time() + seconds
+    while not is_so(d := ask(path)):
+        assert time.time() < end, d
+        time.sleep(0.05)
+    return d
+
+
+@case("mirrors: made, listed, watched, changed, deleted")
+def mirrors():
+    at = "/v1/mirrors/"
+    until(at + "golden", lambda d: d["state"] == "complete")
+    full = asked("/v1/mirrors", "MirrorEntry", {
+        "name": "full", "source": "lab/d.tar.gz;member=disk.raw", "priority": -3, "bandwidth": 1 << 20,
+        "follow": 3600, "schedule": "00:00-24:00", "trace": False, "fetch": "blocks",
+        "output": www + "/full.out", "signed": False})
+    for body, status in ((full, 201), (full, 200), ({**full, "priority": 0}, 409)):
+        row = send("/v1/mirrors", body, status, None if status < 300 else "exists")
+        assert status > 300 or full.items() <= row.items(), row
+    d = until(at + "full", lambda d: d["state"] == "complete")
+    assert d["virtual_size"] == len(DISK) and open(www + "/full.out", "rb").read() == DISK
+    for body in ({"paused": True}, {"paused": False}, {"bandwidth": 0, "follow": 5, "schedule": "",
+                 "trace": True, "fetch": "ranges", "priority": 9}, {}):
+        body = asked(at + "full", "MirrorChange", body)
+        row = send(at + "full", body, 200)
+        assert {k: v for k, v in body.items() if k != "paused"}.items() <= row.items(), (body, row)
+    send("/v1/mirrors", {"name": "lost", "source": "o/404/x"}, 201)
+    assert until(at + "lost", lambda d: d["error"])["virtual_size"] is None
+    good = {"name": "x", "source": "lab/x"}
+    schema = {"$ref": "#/components/schemas/MirrorEntry"}
+    for body in ("{", "[]", {"name": "x"}, {"source": "lab/x"}, {**good, "name": "a/b"},
+                 {**good, "name": "x" * 64}, {**good, "source": 1}, {**good, "source": ""},
+                 {**good, "colour": 1}, {**good, "priority": 101}, {**good, "priority": 1.5},
+                 {**good, "bandwidth": 1023}, {**good, "bandwidth": "1M"}, {**good, "follow": 4},
+                 {**good, "schedule": "25:00-01:00"}, {**good, "trace": 1}, {**good, "fetch": "x"},
+                 {**good, "signed": "yes"}, {**good, "output": 5}):
+        assert isinstance(body, str) or not validator(schema).is_valid(body), body
+        send("/v1/mirrors", body, 400, "invalid")
+    for body in ({**good, "source": "none/x"}, {**good, "source": "http://a.example/x"},
+                 {**good, "source": "golden"}, {**good, "signed": True}):
+        send("/v1/mirrors", body, 400, "invalid")
+    for body in ({**good, "output": "/etc/passwd"}, {**good, "output": www + "/../x"},
+                 {**good, "source": "http://other.example/disk/lab/x"}):
+        send("/v1/mirrors", body, 403, "denied")
+    send("/v1/mirrors", {**good, "name": "lab"}, 409, "exists")
+    send("/v1/mirrors", good, 501, "unsupported", gate=other)
+    for path in ("/v1/mirrors", at + "full"):
+        send(path, "{}", 415, media="text/plain")
+        send(path, "x" * 70000, 413)
+    for body in ("{", "[]", {"source": "lab/y"}, {"name": "y"}, {"paused": 1}, {"follow": 4}):
+        send(at + "full", body, 400, "invalid")
+    send(at + "full?x=1", {}, 400, "invalid")
+    send(at + "full?x=1", None, 400, "invalid", "DELETE")
+    for path in (at + "none", at + "none/events", at + "a/b"):
+        r = server.get(path)
+        assert r.status == 404
+        assert path.endswith("/b") or conforms(path, "get", r)
+        assert server.get(path, method="HEAD").status == 404
+        if not path.endswith("/b"):
+            conforms(path, "head", server.get(path, method="HEAD"))
+    send(at + "none", {}, 404, "not-found")
+    send(at + "none", None, 404, "not-found", "DELETE")
+    # Watched: each event is the mirror as it was, the last one as it is.
+    for path, headers in ((at + "golden/events", {}), (at + "golden", {"Accept": "text/event-stream"})):
+        text = conforms(path, "get", server.get(path, headers))
+        name, data = re.fullmatch(r"event: (\w+)\ndata: (.*)\n\n", text).groups()
+        assert name == "mirror" and json.loads(data) == ask(at + "golden")
+    conforms(at + "golden/events", "head", server.get(at + "golden/events", method="HEAD"))
+    for name in ("full", "lost"):
+        send(at + name, None, 204, None, "DELETE")
+    os.remove(www + "/full.out")
+    assert [m["name"] for m in ask("/v1/mirrors")] == ["golden"]
+
+
 @case("lists in pages: Link leads through all of it, however long the reference is")
 def pages():
     deep = "d" * 200 + "/" + "e" * 200
     os.makedirs(www + "/" + deep)
     shutil.copy(www + "/many.tar", www + "/" + deep)
     for path in ("/v1/members/lab/many.tar", f"/v1/members/lab/{deep}/many.tar?member=" + "x" * 600,
-                 "/v1/images", "/v1/origins", "/v1/snapshots/lab/top.qcow2?offset=0"):
+                 "/v1/images", "/v1/origins", "/v1/mirrors", "/v1/snapshots/lab/top.qcow2?offset=0"):
         whole = [r for r in ask(path) if "state" not in r or "registered" in r]
         at, got = ours(path, "limit=1"), []
         while at:
@@ -894,6 +976,9 @@ def busy():
     r = gate.get("/v1/images", {"Content-Type": "application/json"}, "POST", body=body)
     assert r.status == 503
     conforms("/v1/images", "post", r, "busy")
+    send("/v1/mirrors", {"name": "x", "source": "lab/x"}, 503, "busy", "POST", gate)
+    send("/v1/mirrors/x", {}, 503, "busy", "POST", gate)
+    send("/v1/mirrors/x", None, 503, "busy", "DELETE", gate)
     for t in TRACES:
         send(on(t, "lab/gpt.raw"), {}, 503, "busy", "POST", gate)
         send(on(t, "lab/gpt.raw"), None, 503, "busy", "DELETE", gate)
@@ -908,6 +993,7 @@ def busy():
 def too_many():
     folder = tmp + "/too-many"
     gate = Platterd({"o": origin.url(), "lab": www}, "--deadline", "20", "--state", folder,
+                    "--mirror", "golden=lab/disk.raw",
                     "--max-waiting-per-client", "1")
     waiting = stalled("one", gate)
     time.sleep(0.5)
@@ -917,6 +1003,13 @@ def too_many():
     r = gate.get("/v1/images", {"Content-Type": "application/json"}, "POST", body=body)
     assert r.status == 429
     conforms("/v1/images", "post", r)
+    send("/v1/mirrors", {"name": "x", "source": "lab/x"}, 429, None, "POST", gate)
+    send("/v1/mirrors/x", {}, 429, None, "POST", gate)
+    send("/v1/mirrors/x", None, 429, None, "DELETE", gate)
+    for path in ("/v1/mirrors/golden/events", "/v1/mirrors/golden"):
+        r = gate.get(path, {"Accept": "text/event-stream"})
+        assert r.status == 429, r.status
+        conforms(path, "get", r)
     for t in TRACES:
         send(on(t, "lab/gpt.raw"), {}, 429, None, "POST", gate)
         send(on(t, "lab/gpt.raw"), None, 429, None, "DELETE", gate)
@@ -953,10 +1046,19 @@ def not_kept():
     send = lambda name: gate.get("/v1/images", {"Content-Type": "application/json"}, "POST",
                                  body=json.dumps({"name": name, "source": "lab/disk.raw"}))
     assert send("a").status == 201
+    mirror = lambda path, method, body=None: conforms(path, method.lower(), gate.get(
+        path, {"Content-Type": "application/json"}, method, body=json.dumps(body)), "io")
+    assert gate.get("/v1/mirrors", {"Content-Type": "application/json"}, "POST", body=json.dumps(
+        {"name": "m", "source": "lab/disk.raw"})).status == 201
+    while json.loads(gate.get("/v1/mirrors/m").body)["state"] != "complete":
+        time.sleep(0.1)
     shutil.rmtree(folder)
     r = send("b")
     assert r.status == 500, r.status
     conforms("/v1/images", "post", r, "io")
+    mirror("/v1/mirrors", "POST", {"name": "n", "source": "lab/disk.raw"})
+    mirror("/v1/mirrors/m", "POST", {"priority": 1})
+    mirror("/v1/mirrors/m", "DELETE")
     r = gate.get("/v1/trace/lab/disk.raw", {"Content-Type": "application/json"}, "POST",
                  body=json.dumps({"version": 1, "virtual-size": len(DISK), "reads": []}))
     assert r.status == 500, r.body
@@ -986,8 +1088,8 @@ def query():
         params = [p for p in parameters(t, "get") if p["in"] == "query"]
         is_strict = t.startswith(("/disk", "/raw", "/v1"))
         kind = t.split("/")[2] if t.startswith("/v1") else ""
-        plain = (t.replace("{ref}", IMAGE_FOR.get(kind, "lab/disk.raw")).replace("{name}", "debian")
-                 .replace("{root}", root_of("lab/disk.raw")).replace("{n}", "0"))
+        plain = named(t, IMAGE_FOR.get(kind, "lab/disk.raw"))
+        plain = plain.replace("{root}", root_of("lab/disk.raw")).replace("{n}", "0")
         base = server.get(plain)
         assert base.status == 200, plain
         for extra in ("colour=1", "Member=x", "x"):
@@ -1056,7 +1158,7 @@ def rights():
         for m in METHODS:
             if "401" not in item.get(m, {}).get("responses", {}):
                 continue
-            path = t.replace("{ref}", "lab/disk.raw").replace("{name}", "debian")
+            path = named(t)
             headers = {"Content-Type": "application/json"}
             for status in (401, 403):
                 r = gate.get(path, headers, m.upper(), body="{}" if m == "post" else None)
@@ -1094,7 +1196,9 @@ RARE = {"VmdkSpecific/uses-redundant-directory", "VmdkSpecific/directory-rebuilt
         "VmdkSpecific/unclean-shutdown", "TarLayer/compression", "Info/compressed",
         "Qcow2Layer/compressed", "Qcow2Layer/encrypted", "Qcow2Specific/ivgen-hash-alg",
         "PartitionTable/filesystems-unread", "VmdkLayer/cluster-size",
-        "VmdkLayer/format-specific", "VmdkLayer/backing-filename"}
+        "VmdkLayer/format-specific", "VmdkLayer/backing-filename",
+        # of a followed mirror whose source has moved on; where keys are configured
+        "Mirror/next_root", "Mirror/signature"}
 
 
 def contradicted(broken, reach):
