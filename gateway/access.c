@@ -183,6 +183,8 @@ static enum access_verdict allows(const struct access_row *row,
     if (row->images.is_given &&
         (r ? !target_matches(&row->images, r->target) : ask->is_for_all))
         return ACCESS_NOT_IMAGE;
+    if (row->secrets.is_given && ask->names_secrets)
+        return ACCESS_NOT_SECRET;
     if (row->secrets.is_given && r && r->secret &&
         !secrets_match(&row->secrets, r->secret))
         return ACCESS_NOT_SECRET;

@@ -82,10 +82,11 @@ struct access_ask {
     const char *route;                 /* "/disk/" */
     const struct reference *reference; /* NULL: it is about no image, or it is
                                           not known yet which */
-    bool is_untrusted; /* a certificate was shown that nobody trusts */
-    bool is_for_all;   /* about no image: rows for some images do not do */
-    unsigned scope;    /* one of ACCESS_* */
-    int64_t now;       /* seconds since 1970 */
+    bool is_untrusted;  /* a certificate was shown that nobody trusts */
+    bool is_for_all;    /* about no image: rows for some images do not do */
+    bool names_secrets; /* may name any: rows for some secrets do not do */
+    unsigned scope;     /* one of ACCESS_* */
+    int64_t now;        /* seconds since 1970 */
 };
 
 enum access_verdict {

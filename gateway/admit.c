@@ -11,7 +11,7 @@
 #include "route.h"
 #include "tls.h"
 
-enum { MAX_TOKEN = 512 };
+enum { MAX_TOKEN = 512, MIRROR_NAME = 64 };
 
 /* ---- From this machine ---- */
 
@@ -111,11 +111,39 @@ static unsigned scope_of(const struct request *r)
     return is_change ? r->route->change_scope : r->route->scope;
 }
 
+/* A mirror is an image by its name, for rows with images; all of them, and what
+ * a new one would be made of, are for rows without. */
+static bool mirror_reference(const struct request *r, char name[MIRROR_NAME],
+                             struct reference *out)
+{
+    static const char at[] = "/v1/mirrors/";
+    const size_t n = sizeof(at) - 1;
+
+    if (strcmp(r->route->path, at) != 0 || strncmp(r->path, at, n) != 0)
+        return false;
+    const size_t len = strcspn(r->path + n, "/");
+    if (!len || len >= MIRROR_NAME)
+        return false;
+    memcpy(name, r->path + n, len);
+    name[len] = '\0';
+    *out = (struct reference){.target = name};
+    return true;
+}
+
+/* Its source may name a secret, in a body that nobody has read yet. */
+static bool is_making_mirror(const struct request *r)
+{
+    return strcmp(r->route->path, "/v1/mirrors") == 0 &&
+           strcmp(r->method, "POST") == 0;
+}
+
 bool admit(struct request *r)
 {
     const struct access_list *const list = &r->server->config->access;
     const unsigned scope = scope_of(r);
     const bool has_reference = r->reference.target != NULL;
+    char name[MIRROR_NAME];
+    struct reference mirror;
     struct peer *const peer = r->peer;
     char token[MAX_TOKEN];
 
@@ -127,14 +155,17 @@ bool admit(struct request *r)
         r->signature.state == SIGNATURE_NONE)
         return true; /* as most are */
     struct signature unread = {.state = SIGNATURE_NONE};
-    struct access_ask ask = {.is_local = admit_is_local(r),
-                             .signature =
-                                 has_reference ? &r->signature : &unread,
-                             .route = r->route->path,
-                             .reference = has_reference ? &r->reference : NULL,
-                             .is_for_all = r->route->kind == KIND_PLAIN,
-                             .scope = scope,
-                             .now = time(NULL)};
+    struct access_ask ask = {
+        .is_local = admit_is_local(r),
+        .signature = has_reference ? &r->signature : &unread,
+        .route = r->route->path,
+        .reference = has_reference                        ? &r->reference
+                     : mirror_reference(r, name, &mirror) ? &mirror
+                                                          : NULL,
+        .is_for_all = r->route->kind == KIND_PLAIN,
+        .names_secrets = is_making_mirror(r),
+        .scope = scope,
+        .now = time(NULL)};
     if (r->authorization && access_has(list, ACCESS_TOKEN)) {
         take_token(r->authorization, token);
         ask.token = token;

@@ -34,6 +34,7 @@ enum {
     MAX_PORT = 65535
 };
 
+/* In two: a compiler need not take a longer text. */
 static const char usage_text[] =
     "usage: platterd [OPTIONS]\n"
     "\n"
@@ -74,7 +75,28 @@ static const char usage_text[] =
     "                          decoded, 64M or more (default 0: none)\n"
     "  --readahead N           bytes ahead of who reads in order (default 4M; "
     "0:\n"
-    "                          none)\n"
+    "                          none)\n";
+
+static const char usage_more[] =
+    "  --mirror NAME=SOURCE    keep this image here: a /disk/ URL of a "
+    "gateway,\n"
+    "                          or ORIGIN/PATH (repeat)\n"
+    "  --seed ORIGIN/PATH      an image that mirrors take what they can from\n"
+    "                          (repeat)\n"
+    "  --output PATH           a file, a device, or a folder with its last "
+    "slash\n"
+    "                          that mirrors may write (repeat)\n"
+    "  --mirror-key KEY|FILE   minisign public key of mirrors' manifests "
+    "(repeat)\n"
+    "  --advertise URL         of this gateway, told to upstreams\n"
+    "  --store-size N          of the state folder, for mirrors (default 0: "
+    "no\n"
+    "                          limit)\n"
+    "  --store-compression none|zstd   (default none)\n"
+    "  --mirror-bandwidth N    bytes a second of all mirrors (default 0: no\n"
+    "                          limit)\n"
+    "  --scrub-rate N          bytes a second of mirrors read again at rest\n"
+    "                          (default 1M; 0: none)\n"
     "  --deadline SECONDS      of one wait for a source (default 30)\n"
     "  --workers N             threads for requests that wait (default 256)\n"
     "  --max-waiting-per-image N   (default 64)\n"
@@ -228,6 +250,7 @@ void config_add(struct config_parse *p, const struct config_at *at,
     } rows[] = {{"origins", POLICY_MAX_ORIGINS},
                 {"images", CATALOGUE_MAX},
                 {"secrets", CONFIG_MAX_SECRETS},
+                {"mirrors", MIRRORS_MAX},
                 {"lists of addresses", POLICY_MAX_ORIGINS},
                 {"files of header fields", POLICY_MAX_ORIGINS},
                 {"files of authorities", POLICY_MAX_ORIGINS},
@@ -316,7 +339,7 @@ void config_add_cors(struct config_parse *p, const struct config_at *at,
 
 /* ---- Single settings ---- */
 
-enum setting_type { TEXT, LEVEL, SANDBOX, SIZE, NUMBER };
+enum setting_type { TEXT, LEVEL, SANDBOX, COMPRESSION, URL, SIZE, NUMBER };
 
 struct setting {
     const char *key;
@@ -338,6 +361,13 @@ static const struct setting settings[] = {
     {"manifest_key", TEXT, FIELD(manifest_key), 0, 0, false},
     {"log_level", LEVEL, FIELD(log_level), 0, 0, false},
     {"sandbox", SANDBOX, FIELD(sandbox), 0, 0, false},
+    {"store_compression", COMPRESSION, FIELD(mirrors.compression), 0, 0, false},
+    {"advertise", URL, FIELD(mirrors.advertise), 0, 0, false},
+    {"store_size", SIZE, FIELD(mirrors.store_limit), (uint64_t)64 << 20,
+     (uint64_t)MAX_CACHE_G << 30, true},
+    {"mirror_bandwidth", SIZE, FIELD(mirrors.bandwidth), 1024,
+     (uint64_t)MAX_CACHE_G << 30, true},
+    {"scrub_rate", SIZE, FIELD(mirrors.scrub_rate), 1024, 1 << 30, true},
     {"cache_size", SIZE, FIELD(cache_bytes), 1 << 20,
      (uint64_t)MAX_CACHE_G << 30, false},
     {"disk_cache_size", SIZE, FIELD(disk_cache_bytes), DISK_CACHE_LEAST,
@@ -392,6 +422,21 @@ static void set_sandbox(struct config_parse *p, const struct config_at *at,
         }
     }
     config_bad(p, at, "must be auto, require or off, not %s", text);
+}
+
+static void set_compression(struct config_parse *p, const struct config_at *at,
+                            const char *text)
+{
+    static const char *const names[] = {
+        [STORE_PLAIN] = "none", [STORE_ZSTD] = "zstd"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            p->config->mirrors.compression = (enum store_compression)i;
+            return;
+        }
+    }
+    config_bad(p, at, "must be none or zstd, not %s", text);
 }
 
 static void set_level(struct config_parse *p, const struct config_at *at,
@@ -463,6 +508,12 @@ void config_set(struct config_parse *p, const struct config_at *at,
         set_level(p, at, value);
     else if (s->type == SANDBOX)
         set_sandbox(p, at, value);
+    else if (s->type == COMPRESSION)
+        set_compression(p, at, value);
+    else if (s->type == URL && !config_is_url(p, at, value))
+        return; /* told */
+    else if (s->type == URL)
+        set_text(p, at, s, value);
     else
         set_number(p, at, s, value);
 }
@@ -481,6 +532,10 @@ static const struct option options[] = {
     {"origin-headers", required_argument, NULL, 'H'},
     {"origin-ca", required_argument, NULL, 'C'},
     {"origin-certificate", required_argument, NULL, 'E'},
+    {"seed", required_argument, NULL, 'S'},
+    {"output", required_argument, NULL, 'O'},
+    {"mirror-key", required_argument, NULL, 'K'},
+    {"mirror", required_argument, NULL, 'M'},
     {"config", required_argument, NULL, 'c'},
     {"check-config", no_argument, NULL, 'k'},
     {"help", no_argument, NULL, 'h'},
@@ -492,6 +547,11 @@ static const struct option options[] = {
     {"cache-size", required_argument, NULL, 0},
     {"disk-cache-size", required_argument, NULL, 0},
     {"readahead", required_argument, NULL, 0},
+    {"store-size", required_argument, NULL, 0},
+    {"store-compression", required_argument, NULL, 0},
+    {"mirror-bandwidth", required_argument, NULL, 0},
+    {"scrub-rate", required_argument, NULL, 0},
+    {"advertise", required_argument, NULL, 0},
     {"deadline", required_argument, NULL, 0},
     {"workers", required_argument, NULL, 0},
     {"max-waiting-per-image", required_argument, NULL, 0},
@@ -533,9 +593,13 @@ static void take_pair(struct config_parse *p, const struct config_at *at,
                       enum config_section section, const char *text)
 {
     static const char *const forms[] = {
-        "NAME=BASE", "NAME=ORIGIN/PATH[?SELECTORS]",
-        "NAME=FILE", "NAME=ADDRESS[/BITS][,ADDRESS[/BITS]...]",
-        "NAME=FILE", "NAME=FILE",
+        "NAME=BASE",
+        "NAME=ORIGIN/PATH[?SELECTORS]",
+        "NAME=FILE",
+        "NAME=SOURCE",
+        "NAME=ADDRESS[/BITS][,ADDRESS[/BITS]...]",
+        "NAME=FILE",
+        "NAME=FILE",
         "NAME=FILE"};
     const char *const eq = strchr(text, '=');
     const char *const query =
@@ -590,6 +654,14 @@ static void take_flag(struct config_parse *p, int o, const char *flag)
         take_pair(p, &at, CONFIG_CLIENT, optarg);
     else if (o == 'A')
         config_add_access(p, &at, optarg);
+    else if (o == 'S')
+        config_add_text(p, &at, CONFIG_SEEDS, optarg);
+    else if (o == 'O')
+        config_add_text(p, &at, CONFIG_OUTPUTS, optarg);
+    else if (o == 'K')
+        config_add_text(p, &at, CONFIG_KEYS, optarg);
+    else if (o == 'M')
+        config_add_mirror(p, &at, optarg);
     else if (o == 'c')
         config_take_file(p, optarg);
     else if (o == 'k')
@@ -623,6 +695,7 @@ static bool take_flags(struct config_parse *p, int argc, char **argv)
             (void)fputs(o == 'h' ? usage_text
                                  : "platterd " PLATTER_VERSION "\n",
                         stdout);
+            (void)fputs(o == 'h' ? usage_more : "", stdout);
             return false;
         }
         if (o == '?' || o == ':')
@@ -707,6 +780,7 @@ static void fill(struct config_parse *p)
     (void)(fill_list(p, CONFIG_ORIGINS, &c->origins) &&
            fill_list(p, CONFIG_IMAGES, &c->images) &&
            fill_list(p, CONFIG_SECRETS, &c->secrets) &&
+           fill_list(p, CONFIG_MIRRORS, &c->mirrored) &&
            fill_list(p, CONFIG_ADDRESSES, &c->addresses) &&
            fill_list(p, CONFIG_HEADERS, &c->credentials[0]) &&
            fill_list(p, CONFIG_CA, &c->credentials[1]) &&
@@ -741,6 +815,7 @@ int config_parse(struct config *c, int argc, char **argv, bool is_reload)
                          .max_waiting_per_client = 512,
                          .client_timeout_s = 60,
                          .min_rate = 1024,
+                         .mirrors.scrub_rate = 1 << 20,
                          .max_ranges = 64,
                          .revalidate_ms = REVALIDATE_MS,
                          .sidecars = 1,
@@ -782,6 +857,8 @@ void config_release(struct config *c)
     list_release(&c->origins);
     list_release(&c->images);
     list_release(&c->secrets);
+    list_release(&c->mirrored);
+    config_mirrors_release(&c->mirrors);
     list_release(&c->addresses);
     for (size_t i = 0; i < CONFIG_CREDENTIALS; i++)
         list_release(&c->credentials[i]);

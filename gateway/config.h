@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "access.h"
+#include "mirror/mirror.h"
 #include "util/log.h"
 
 enum { CONFIG_CREDENTIALS = 3 };
@@ -28,7 +29,8 @@ struct config_named {
     char *name, *value; /* origins: a URL or a folder; images: ORIGIN/PATH, as
                            in a URL; secrets: a file's path; new */
     char *selectors;    /* query text; images only, or NULL; new */
-    char *labels;       /* a JSON object as text; images only, or NULL; new */
+    char *labels;       /* a JSON object as text: of an image its labels, or
+                           NULL; of a mirror all of its entry; new */
 };
 
 /* In the order of the flags and the file.  At most POLICY_MAX_ORIGINS,
@@ -36,6 +38,30 @@ struct config_named {
 struct config_list {
     struct config_named *v; /* new; NULL: none */
     size_t n;
+};
+
+/* Lists of texts about mirrors, in the order of the flags and the file. */
+enum config_texts_kind {
+    CONFIG_SEEDS,   /* references, or ORIGIN/PATHs */
+    CONFIG_OUTPUTS, /* absolute paths; folders with their last slash */
+    CONFIG_KEYS, /* minisign public keys: the text, also of what was a file */
+    CONFIG_TEXTS_KINDS
+};
+enum { CONFIG_MAX_TEXTS = 64 };
+
+struct config_texts {
+    char *v[CONFIG_MAX_TEXTS + 1]; /* new; NULL behind the last */
+    size_t n;
+};
+
+/* mirror/mirror.h says what they mean. */
+struct config_mirrors {
+    struct config_texts texts[CONFIG_TEXTS_KINDS];
+    char *advertise;      /* a URL; new, or NULL */
+    uint64_t store_limit; /* bytes; 0: none */
+    uint64_t bandwidth;   /* bytes a second; 0: no limit */
+    uint64_t scrub_rate;  /* bytes a second; 0: no scrub */
+    enum store_compression compression;
 };
 
 struct config {
@@ -50,6 +76,9 @@ struct config {
     struct config_list addresses; /* of origins by name: blocks (address.h) */
     /* of origins by name: files, by enum plt_credential (driver.h) */
     struct config_list credentials[CONFIG_CREDENTIALS];
+    struct config_list mirrored; /* mirrors that shall be there; their sources
+                                    as values */
+    struct config_mirrors mirrors;
     struct access_list access;
     char *state_dir, *plugin_path, *pid_file; /* new, or NULL */
     /* PEM files; new, or NULL.  Certificate and key together. */
@@ -80,6 +109,8 @@ struct config {
  * *config is written in any case, for config_release.  Not reentrant, as
  * getopt is not. */
 int config_parse(struct config *config, int argc, char **argv, bool is_reload);
+/* What mirrors are given; all texts borrowed from config, images NULL. */
+struct mirrors_config config_mirrors_given(const struct config *config);
 /* Contents; *config is then empty.  Not `older`. */
 void config_release(struct config *config);
 

@@ -29,7 +29,8 @@ enum {
     MAX_CREDENTIAL = 255 /* the name of a file */
 };
 
-static const char *const sections[] = {"origins", "images", "secrets"};
+static const char *const sections[] = {"origins", "images", "secrets",
+                                       "mirrors"};
 
 /* ---- Values ---- */
 
@@ -153,6 +154,18 @@ static void check_credential(struct config_parse *p, const struct config_at *at,
                  file, &err) != PLT_OK)
         config_bad(p, at, "%s", err.text);
     policy_free(policy);
+}
+
+bool config_is_url(struct config_parse *p, const struct config_at *at,
+                   const char *text)
+{
+    const unsigned n_bad = p->n_bad;
+
+    if (!is_http(text))
+        config_bad(p, at, "must be an http(s) URL, not %s", text);
+    else
+        check_url(p, at, text);
+    return p->n_bad == n_bad;
 }
 
 void config_check_value(struct config_parse *p, const struct config_at *at,
@@ -522,6 +535,8 @@ static void take_map(struct config_parse *p, const struct config_at *at,
         const struct config_at deep = config_under(at, name);
         if (section == CONFIG_IMAGES)
             take_image(p, &deep, row);
+        else if (section == CONFIG_MIRRORS)
+            config_take_mirror(p, &deep, row);
         else
             take_pair(p, &deep, section, row);
     }
@@ -529,6 +544,24 @@ static void take_map(struct config_parse *p, const struct config_at *at,
 
 typedef void take_text_fn(struct config_parse *, const struct config_at *,
                           const char *);
+
+static void take_seed(struct config_parse *p, const struct config_at *at,
+                      const char *text)
+{
+    config_add_text(p, at, CONFIG_SEEDS, text);
+}
+
+static void take_output(struct config_parse *p, const struct config_at *at,
+                        const char *text)
+{
+    config_add_text(p, at, CONFIG_OUTPUTS, text);
+}
+
+static void take_mirror_key(struct config_parse *p, const struct config_at *at,
+                            const char *text)
+{
+    config_add_text(p, at, CONFIG_KEYS, text);
+}
 
 static void take_texts(struct config_parse *p, const struct config_at *at,
                        take_text_fn *take, json_t *list)
@@ -597,13 +630,20 @@ static void take_key(struct config_parse *p, const struct config_at *at,
             return;
         }
     }
-    if (strcmp(key, "listen") == 0)
-        take_texts(p, at, config_add_listen, value);
-    else if (strcmp(key, "cors") == 0)
-        take_texts(p, at, config_add_cors, value);
-    else if (strcmp(key, "siblings") == 0)
-        take_texts(p, at, config_add_sibling, value);
-    else if (strcmp(key, "access") == 0)
+    static const struct {
+        const char *key;
+        take_text_fn *take;
+    } lists[] = {
+        {"listen", config_add_listen},    {"cors", config_add_cors},
+        {"siblings", config_add_sibling}, {"seeds", take_seed},
+        {"outputs", take_output},         {"mirror_keys", take_mirror_key}};
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        if (strcmp(key, lists[i].key) == 0) {
+            take_texts(p, at, lists[i].take, value);
+            return;
+        }
+    }
+    if (strcmp(key, "access") == 0)
         config_take_access(p, at, value);
     else
         take_single(p, at, key, value);
@@ -754,13 +794,11 @@ static const struct config_entry *find(const struct names *names,
 
 static struct config_at place(const struct config_entry *e)
 {
-    static const char *const flags[] = {"--origin",
-                                        "--image",
-                                        "--secret",
-                                        "--allow-address",
-                                        "--origin-headers",
-                                        "--origin-ca",
-                                        "--origin-certificate"};
+    static const char *const flags[] = {
+        "--origin",        "--image",
+        "--secret",        "--mirror",
+        "--allow-address", "--origin-headers",
+        "--origin-ca",     "--origin-certificate"};
 
     if (e->section >= CONFIG_ADDRESSES && e->file)
         return (struct config_at){
@@ -776,19 +814,24 @@ static struct config_at place(const struct config_entry *e)
         .path = {(e->file ? sections : flags)[e->section], e->named.name}};
 }
 
+/* Their names stand in one place of a URL. */
+static bool is_disk(enum config_section section)
+{
+    return section == CONFIG_ORIGINS || section == CONFIG_IMAGES ||
+           section == CONFIG_MIRRORS;
+}
+
 static void check_name(struct config_parse *p, const struct names *names,
                        const struct config_entry *e)
 {
     static const char *const what[] = {"an origin",
                                        "an image",
                                        "a secret",
+                                       "a mirror",
                                        "another list of addresses",
                                        "another file of header fields",
                                        "another file of authorities",
                                        "another certificate"};
-    static const enum config_section other[] = {
-        CONFIG_IMAGES,  CONFIG_ORIGINS, CONFIG_SECRETS, CONFIG_ADDRESSES,
-        CONFIG_HEADERS, CONFIG_CA,      CONFIG_CLIENT};
     const struct config_at at = place(e);
     const char *const name = e->named.name;
 
@@ -796,13 +839,16 @@ static void check_name(struct config_parse *p, const struct names *names,
         config_bad(p, &at,
                    "a name is 1 to 63 of letters, digits, . _ and -, a letter "
                    "or digit first");
-    const struct config_entry *const same =
-        find(names, e->section, name, strlen(name));
-    const struct config_entry *const beside =
-        find(names, other[e->section], name, strlen(name));
-    const struct config_entry *const taken = same < e               ? same
-                                             : beside && beside < e ? beside
-                                                                    : NULL;
+    const struct config_entry *taken = NULL;
+    for (unsigned s = 0; s < CONFIG_SECTIONS; s++) {
+        const struct config_entry *const other =
+            s == e->section ||
+                    (is_disk(e->section) && is_disk((enum config_section)s))
+                ? find(names, (enum config_section)s, name, strlen(name))
+                : NULL;
+        if (other && other < e && (!taken || s == e->section))
+            taken = other;
+    }
     if (taken)
         config_bad(p, &at, "the name is taken by %s", what[taken->section]);
 }
@@ -860,6 +906,28 @@ static void check_image(struct config_parse *p, const struct names *names,
     reference_release(&r);
 }
 
+/* The origin of ORIGIN/PATH, if it is one. */
+static void check_origin(struct config_parse *p, const struct names *names,
+                         const struct config_at *at, const char *reference)
+{
+    const size_t len = strcspn(reference, "/");
+
+    if (reference[len] && !is_http(reference) && !p->is_partial &&
+        !find(names, CONFIG_ORIGINS, reference, len))
+        config_bad(p, at, "no origin is named %.*s", (int)(len < 64 ? len : 64),
+                   reference);
+}
+
+static void check_mirror(struct config_parse *p, const struct names *names,
+                         const struct config_entry *e)
+{
+    const struct config_at at = place(e);
+    const struct config_at source = e->file ? config_under(&at, "source") : at;
+
+    config_check_mirror(p, &at, e);
+    check_origin(p, names, &source, e->named.value);
+}
+
 static void check_origin_of(struct config_parse *p, const struct names *names,
                             const struct config_entry *e)
 {
@@ -892,8 +960,15 @@ void config_check(struct config_parse *p)
         check_name(p, &names, e);
         if (e->section == CONFIG_IMAGES && !e->is_bad)
             check_image(p, &names, e);
+        else if (e->section == CONFIG_MIRRORS)
+            check_mirror(p, &names, e);
         else if (e->section >= CONFIG_ADDRESSES && !e->is_bad)
             check_origin_of(p, &names, e);
     }
+    const struct config_texts *const seeds =
+        &p->config->mirrors.texts[CONFIG_SEEDS];
+    for (size_t i = 0; i < seeds->n; i++)
+        check_origin(p, &names, &(struct config_at){.n = 1, .path = {"seeds"}},
+                     seeds->v[i]);
     free(names.v);
 }

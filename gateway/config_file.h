@@ -18,7 +18,8 @@
 enum config_section {
     CONFIG_ORIGINS,
     CONFIG_IMAGES,
-    CONFIG_SECRETS,   /* the last with a map of its own in a file */
+    CONFIG_SECRETS,
+    CONFIG_MIRRORS,   /* the last with a map of its own in a file */
     CONFIG_ADDRESSES, /* of an origin: its name, and blocks */
     CONFIG_HEADERS,   /* of an origin: its name, and a file; in the order of
                          enum plt_credential */
@@ -100,6 +101,21 @@ void config_take_access(struct config_parse *parse, const struct config_at *at,
 void config_add_access(struct config_parse *parse, const struct config_at *at,
                        const char *text);
 
+/* ---- config_mirrors.c ---- */
+
+/* One text of a list. */
+void config_add_text(struct config_parse *parse, const struct config_at *at,
+                     enum config_texts_kind kind, const char *text);
+/* A row of the section "mirrors"; at is its name.  One --mirror. */
+void config_take_mirror(struct config_parse *parse, const struct config_at *at,
+                        json_t *row);
+void config_add_mirror(struct config_parse *parse, const struct config_at *at,
+                       const char *text);
+/* Is it good, all else being known? */
+void config_check_mirror(struct config_parse *parse, const struct config_at *at,
+                         const struct config_entry *entry);
+void config_mirrors_release(struct config_mirrors *mirrors);
+
 /* ---- config_file.c ---- */
 
 /* "an object", for mistakes. */
@@ -116,6 +132,9 @@ void config_take_file(struct config_parse *parse, const char *file);
  * that can be read.  Opens no pipe, asks no network. */
 void config_check_value(struct config_parse *parse, const struct config_at *at,
                         enum config_section section, const char *value);
+/* An http(s) URL without user, query and fragment; else it is told. */
+bool config_is_url(struct config_parse *parse, const struct config_at *at,
+                   const char *text);
 /* The entries among one another: names, and what images refer to. */
 void config_check(struct config_parse *parse);
 

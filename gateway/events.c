@@ -14,6 +14,7 @@
 #include "route.h"
 #include "stack/json_memory.h"
 #include "stack/json_text.h"
+#include "util/auto.h"
 #include "util/clock.h"
 #include "util/lock.h"
 
@@ -24,7 +25,8 @@ struct events {
     events_job *job;
     struct lock lock;
     unsigned refs;      /* the response, and the job */
-    char progress[128]; /* the event being sent */
+    char progress[128]; /* the event being sent ... */
+    char *told;         /* ... or a longer one; new */
     size_t len, at;
     char *last; /* the final one; new */
     size_t last_len, last_at;
@@ -41,6 +43,7 @@ static void events_unref(struct events *e)
         return;
     lock_release(&e->lock);
     free(e->last);
+    free(e->told);
     request_unref(e->request);
     free(e);
 }
@@ -77,20 +80,46 @@ static void on_progress(void *cookie, uint64_t done, uint64_t all)
 }
 
 /* "event: NAME\ndata: JSON\n\n"; new, NULL without memory. */
-static char *final_event(struct request *r, enum plt_status st)
+static char *event_text(const char *name, json_t *doc)
 {
     const uint64_t lost = json_memory_lost();
-    json_t *const doc =
-        st == PLT_OK ? json_incref(r->json) : answer_document(r, &r->err);
     AUTO_JSON_TEXT char *data = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
     const size_t cap = data ? strlen(data) + 64 : 0;
     char *const text = data && json_memory_lost() == lost ? malloc(cap) : NULL;
 
     if (text)
-        (void)snprintf(text, cap, "event: %s\ndata: %s\n\n",
-                       st == PLT_OK ? r->route->label : "error", data);
+        (void)snprintf(text, cap, "event: %s\ndata: %s\n\n", name, data);
+    return text;
+}
+
+static char *final_event(struct request *r, enum plt_status st)
+{
+    const uint64_t lost = json_memory_lost();
+    json_t *const doc =
+        st == PLT_OK ? json_incref(r->json) : answer_document(r, &r->err);
+    char *const text =
+        json_memory_lost() == lost
+            ? event_text(st == PLT_OK ? r->route->label : "error", doc)
+            : NULL;
     json_decref(doc);
     return text;
+}
+
+void events_tell(void *cookie, const char *name, json_t *value)
+{
+    struct events *const e = (struct events *)cookie;
+    char *text = event_text(name, value);
+
+    lock_take(&e->lock);
+    if (text && (e->at == 0 || e->at == e->len)) {
+        free(e->told);
+        e->told = STEAL(text);
+        e->at = 0;
+        e->len = strlen(e->told);
+        wake_locked(e);
+    }
+    lock_give(&e->lock);
+    free(text);
 }
 
 static void run(void *cookie)
@@ -130,7 +159,8 @@ static ssize_t on_read(void *cookie, uint64_t pos, char *buf, size_t max)
 
     (void)pos;
     lock_take(&e->lock);
-    n = (ssize_t)take(buf, max, e->progress, e->len, &e->at);
+    n = (ssize_t)take(buf, max, e->told ? e->told : e->progress, e->len,
+                      &e->at);
     if (n == 0 && e->is_over)
         n = (ssize_t)take(buf, max, e->last, e->last_len, &e->last_at);
     if (n == 0 && e->is_over) {

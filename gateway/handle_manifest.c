@@ -89,7 +89,8 @@ static bool parse_block(struct request *r, const char *text)
 static bool take_references(struct request *r)
 {
     struct reference found[MANIFESTS_CANDIDATES];
-    const size_t n = manifests_references(r->server->manifests, r->root, found);
+    const size_t n = manifests_references(r->server->manifests, r->root,
+                                          r->block_number, found);
     bool has_one = false;
 
     for (size_t i = n; i--;) { /* the likeliest is taken last, by its user */

@@ -9,6 +9,7 @@
 
 #include "cache/cache.h"
 #include "cache/disk_cache.h"
+#include "mirror/mirror.h"
 #include "route.h"
 #include "stack/prefetch.h"
 
@@ -43,6 +44,11 @@ static void head(struct page *p, const char *name, const char *type,
                  const char *help)
 {
     put(p, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static uint64_t number_of(json_t *row, const char *key)
+{
+    return (uint64_t)json_integer_value(json_object_get(row, key));
 }
 
 static void put_plain(struct page *p, struct server *s)
@@ -162,6 +168,63 @@ static void put_prefetch(struct page *p, struct server *s)
     }
 }
 
+/* In sums: a row for each mirror would be a label that requests choose; who
+ * wants one asks /v1/mirrors. */
+static void put_mirrors(struct page *p, struct server *s)
+{
+    struct mirrors_totals t;
+    json_t *const store = mirrors_store_json(s->mirrors);
+
+    mirrors_totals(s->mirrors, &t);
+    const struct {
+        const char *state;
+        unsigned n;
+    } states[] = {{"mirroring", t.n_mirroring},
+                  {"complete", t.n_complete},
+                  {"paused", t.n_paused},
+                  {"failed", t.n_failed}};
+    head(p, "platter_mirrors", "gauge", "Mirrors, by their state.");
+    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+        put(p, "platter_mirrors{state=\"%s\"} %u\n", states[i].state,
+            states[i].n);
+    const struct {
+        const char *name, *type, *help;
+        uint64_t value;
+    } rows[] = {
+        {"platter_mirror_fetched_bytes_total", "counter",
+         "Bytes that came over the network for mirrors.", t.fetched_bytes},
+        {"platter_mirror_reused_bytes_total", "counter",
+         "Bytes of mirrors that this host had.", t.reused_bytes},
+        {"platter_mirror_demand_bytes_total", "counter",
+         "Bytes of mirrors fetched since a reader waited.", t.demand_bytes},
+        {"platter_mirror_repaired_total", "counter",
+         "Leaves that were damaged at rest and fetched again.",
+         t.repaired_leaves},
+        {"platter_mirror_refused_total", "counter",
+         "Leaves that a source sent wrong.", t.refused_leaves},
+        {"platter_store_leaves", "gauge", "Leaves in the store.",
+         number_of(store, "leaves")},
+        {"platter_store_bytes", "gauge", "Disk of the store in use.",
+         number_of(store, "disk_bytes")},
+        {"platter_store_limit_bytes", "gauge", "Disk allowed; 0: no limit.",
+         number_of(store, "limit")},
+        {"platter_store_memory_bytes", "gauge", "Memory of the store.",
+         number_of(store, "memory_bytes")},
+        {"platter_store_damaged_total", "counter",
+         "Leaves of the store found damaged.", number_of(store, "damaged")},
+        {"platter_store_scrubbed_bytes_total", "counter",
+         "Bytes of the store read again at rest.",
+         number_of(store, "scrubbed_bytes")},
+        {"platter_store_scrub_rounds_total", "counter",
+         "Times that all of the store was.", number_of(store, "scrub_rounds")},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        head(p, rows[i].name, rows[i].type, rows[i].help);
+        put(p, "%s %" PRIu64 "\n", rows[i].name, rows[i].value);
+    }
+    json_decref(store);
+}
+
 static void put_requests(struct page *p, struct server *s)
 {
     head(p, "platter_requests_total", "counter",
@@ -278,11 +341,6 @@ struct coverage {
     uint64_t n_open, n_indexed, n_complete, decoded, points;
 };
 
-static uint64_t number_of(json_t *row, const char *key)
-{
-    return (uint64_t)json_integer_value(json_object_get(row, key));
-}
-
 static void cover(void *cookie, struct image *image)
 {
     struct coverage *const c = (struct coverage *)cookie;
@@ -339,6 +397,7 @@ enum MHD_Result handle_metrics(struct request *r)
     put_disk_cache(&p, s);
     put_refused(&p, s);
     put_prefetch(&p, s);
+    put_mirrors(&p, s);
     put_manifests(&p, s);
     put_budgets(&p, s);
     put_requests(&p, s);

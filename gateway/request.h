@@ -215,6 +215,9 @@ enum MHD_Result handle_index(struct request *request);
 enum MHD_Result answer_list(struct request *request, json_t *list);
 /* handle_trace.c: boot traces, prefetches */
 enum MHD_Result handle_trace(struct request *request);
+/* handle_mirrors.c */
+enum MHD_Result handle_mirrors(struct request *request);
+enum MHD_Result handle_mirror(struct request *request);
 /* handle_images.c: the body says that it is JSON. */
 bool request_is_json(const struct request *request);
 /* handle_metrics.c */
@@ -252,6 +255,9 @@ json_t *answer_document(const struct request *request,
 typedef enum plt_status events_job(struct request *request, struct plt_io *io,
                                    image_progress_fn *progress, void *cookie);
 enum MHD_Result answer_events(struct request *request, events_job *job);
+/* From a job, with the cookie of its progress: an event of that name with a
+ * document; of those that the client is too slow for, some are left out. */
+void events_tell(void *cookie, const char *name, json_t *value);
 
 /* body.c: the content of a disk answer that is longer than its first piece.
  * NULL without memory. */

@@ -37,7 +37,7 @@ struct route {
     enum MHD_Result (*handle)(struct request *);
 };
 
-enum { ROUTES = 22 };
+enum { ROUTES = 24 };
 
 /* The i-th route; NULL behind the last one. */
 const struct route *route_at(size_t i);

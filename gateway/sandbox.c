@@ -100,7 +100,7 @@ static bool allow_path(int ruleset, const char *path, uint64_t access)
         return false;
     if (!S_ISDIR(sb.st_mode)) /* what can be done to a file */
         access &= LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE |
-                  FS_TRUNCATE;
+                  FS_TRUNCATE | FS_IOCTL_DEV;
     const struct landlock_path_beneath_attr rule = {.allowed_access = access,
                                                     .parent_fd = fd};
     return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH,
@@ -216,6 +216,28 @@ static bool allow_pid_file(int ruleset, const char *file, uint64_t all)
     return allow_path(ruleset, slash ? folder : ".", all & few);
 }
 
+/* Devices are written where they are.  A file is written beside and then
+ * renamed, which a rule can allow in its folder alone. */
+static bool allow_outputs(int ruleset, const struct config *c, uint64_t all)
+{
+    const uint64_t few =
+        READ | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG |
+        LANDLOCK_ACCESS_FS_REMOVE_FILE | FS_TRUNCATE | FS_IOCTL_DEV;
+    const struct config_texts *const list = &c->mirrors.texts[CONFIG_OUTPUTS];
+    bool is_good = true;
+
+    for (size_t i = 0; i < list->n && is_good; i++) {
+        struct stat sb;
+        AUTO_FREE char *path = strdup(list->v[i]);
+        if (!path)
+            return false;
+        if (stat(path, &sb) != 0 || !S_ISBLK(sb.st_mode))
+            strrchr(path, '/')[1] = '\0';
+        is_good = allow_path(ruleset, path, all & few);
+    }
+    return is_good;
+}
+
 /* The version of Landlock that holds from now on; 0: none, errno. */
 static int limit_files(const struct config *c)
 {
@@ -240,7 +262,8 @@ static int limit_files(const struct config *c)
     is_good = is_good && allow_names(ruleset, c) &&
               allow_plugins(ruleset, c->plugin_path) &&
               allow_pid_file(ruleset, c->pid_file, all) &&
-              allow_sockets(ruleset, c) && (abi < 4 || allow_ports(ruleset, c));
+              allow_outputs(ruleset, c, all) && allow_sockets(ruleset, c) &&
+              (abi < 4 || allow_ports(ruleset, c));
     return is_good && syscall(SYS_landlock_restrict_self, ruleset, 0) == 0 ? abi
                                                                            : 0;
 }

@@ -16,8 +16,10 @@
 #include "descriptors.h"
 #include "edges.h"
 #include "listen.h"
+#include "mirror/mirror.h"
 #include "route.h"
 #include "sandbox.h"
+#include "stack/json_memory.h"
 #include "tls.h"
 #include "util/auto.h"
 #include "util/clock.h"
@@ -356,6 +358,48 @@ static enum plt_status add_names(struct images *images, const struct config *c,
     return st;
 }
 
+/* Those of the configuration: what is not so, and cannot be made so, is told
+ * and stays. */
+static void want_mirrors(struct mirrors *mirrors, const struct config *c)
+{
+    for (size_t i = 0; i < c->mirrored.n; i++) {
+        const char *const text = c->mirrored.v[i].labels;
+        json_t *const entry = json_memory_parse(text, strlen(text), 0, NULL);
+        struct plt_error err = {.text = "out of memory"};
+        if (!entry || mirrors_want(mirrors, entry, &err) != PLT_OK) {
+            struct log_line l;
+            log_begin(&l, LOG_ERROR, "mirror_not_as_configured");
+            log_text(&l, "mirror", c->mirrored.v[i].name);
+            log_text(&l, "text", err.text);
+            log_end(&l);
+        }
+        json_decref(entry);
+    }
+}
+
+static enum plt_status start_mirrors(struct server *s, const struct config *c,
+                                     struct plt_error *err)
+{
+    struct mirrors_config mc = config_mirrors_given(c);
+
+    mc.images = s->images;
+    const enum plt_status st = mirrors_new(&mc, &s->mirrors, err);
+    if (st == PLT_OK)
+        want_mirrors(s->mirrors, c);
+    return st;
+}
+
+static struct manifest_file *mirror_of_image(void *cookie, struct image *image)
+{
+    return mirrors_manifest((struct mirrors *)cookie, image);
+}
+
+static char *mirror_of_root(void *cookie, const manifest_digest root,
+                            uint64_t n)
+{
+    return mirrors_by_root((struct mirrors *)cookie, root, n);
+}
+
 static bool configure(struct server *s, const struct config *c)
 {
     const struct images_config ic = {.plugin_path = c->plugin_path,
@@ -375,6 +419,8 @@ static bool configure(struct server *s, const struct config *c)
         st = add_names(s->images, c, &err);
     if (st == PLT_OK)
         st = images_load_registered(s->images, &err);
+    if (st == PLT_OK)
+        st = start_mirrors(s, c, &err);
     /* Four reads of a MiB share the line, and nobody waits for each. */
     const struct manifests_config mc = {.images = s->images,
                                         .state_dir = c->state_dir,
@@ -384,6 +430,11 @@ static bool configure(struct server *s, const struct config *c)
         st = manifests_new(&mc, &s->manifests, &err);
     if (st == PLT_OK && !(s->edges = edges_new()))
         st = plt_fail(&err, PLT_NOMEM, "the table of edges");
+    if (st == PLT_OK)
+        manifests_set_owner(
+            s->manifests, &(struct manifests_owner){.of_image = mirror_of_image,
+                                                    .of_root = mirror_of_root,
+                                                    .cookie = s->mirrors});
     if (st != PLT_OK)
         (void)fprintf(stderr, "platterd: %s\n", err.text);
     return st == PLT_OK;
@@ -467,6 +518,18 @@ static bool same_text(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
+static bool same_texts(const struct config *a, const struct config *b,
+                       enum config_texts_kind kind)
+{
+    const struct config_texts *const x = &a->mirrors.texts[kind];
+    const struct config_texts *const y = &b->mirrors.texts[kind];
+    bool is_same = x->n == y->n;
+
+    for (size_t i = 0; i < x->n && is_same; i++)
+        is_same = strcmp(x->v[i], y->v[i]) == 0;
+    return is_same;
+}
+
 /* What is fixed while the process runs is told, not taken. */
 static void log_fixed(const struct config *was, const struct config *now)
 {
@@ -489,6 +552,16 @@ static void log_fixed(const struct config *was, const struct config *now)
         {"max_connections", was->max_connections != now->max_connections},
         {"client_timeout", was->client_timeout_s != now->client_timeout_s},
         {"revalidate", was->revalidate_ms != now->revalidate_ms},
+        {"seeds", !same_texts(was, now, CONFIG_SEEDS)},
+        {"outputs", !same_texts(was, now, CONFIG_OUTPUTS)},
+        {"mirror_keys", !same_texts(was, now, CONFIG_KEYS)},
+        {"advertise",
+         !same_text(was->mirrors.advertise, now->mirrors.advertise)},
+        {"store_size", was->mirrors.store_limit != now->mirrors.store_limit},
+        {"store_compression",
+         was->mirrors.compression != now->mirrors.compression},
+        {"mirror_bandwidth", was->mirrors.bandwidth != now->mirrors.bandwidth},
+        {"scrub_rate", was->mirrors.scrub_rate != now->mirrors.scrub_rate},
         {"sidecars", was->sidecars != now->sidecars},
         {"tls_client_ca",
          (was->tls_client_ca != NULL) != (now->tls_client_ca != NULL)}};
@@ -534,6 +607,7 @@ bool server_reload(struct server *s, struct config *config)
     if (!is_taken)
         return false;
     log_fixed(s->config, config);
+    want_mirrors(s->mirrors, config);
     /* Requests that run may still look at the old one: it is kept. */
     config->older = s->old;
     s->old = config;
@@ -593,9 +667,11 @@ void server_free(struct server *s)
     }
     workers_free(s->workers); /* the event threads could still submit */
     watch_free(s->watch);     /* its connections are gone */
+    mirrors_stop(s->mirrors);
     manifests_free(s->manifests);
     edges_free(s->edges);
     images_free(s->images);
+    mirrors_free(s->mirrors);
     audit_release(&s->audit);
     tls_unload();
     budgets_free(s->budgets);

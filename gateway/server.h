@@ -21,12 +21,14 @@ struct manifests;
 struct edges;
 struct budgets;
 struct watch;
+struct mirrors;
 
-enum { SERVER_STATUSES = 600, SERVER_ROUTES = 23 }; /* the last: none */
+enum { SERVER_STATUSES = 600, SERVER_ROUTES = 25 }; /* the last: none */
 
 struct server {
     _Atomic(const struct config *) config; /* changed by a reload */
     struct images *images;
+    struct mirrors *mirrors; /* mirror/mirror.h */
     struct manifests *manifests;
     struct edges *edges; /* edges.h */
     struct workers *workers;

@@ -491,6 +491,11 @@ enum plt_status manifests_get(struct manifests *m, struct image *image,
     enum plt_status st = manifests_find(m, image, out, err);
     struct entry *e;
 
+    if (st == PLT_OK && !manifest_file_is_complete(*out)) {
+        manifest_file_unref(*out);
+        *out = NULL;
+        return plt_fail(err, PLT_BUSY, "not all of the image is mirrored yet");
+    }
     if (st == PLT_OK)
         note(m, reference, *out);
     if (st != PLT_NOT_FOUND)
@@ -538,14 +543,14 @@ void manifests_drop(struct manifests *m, struct image *image)
 }
 
 size_t manifests_references(struct manifests *m, const manifest_digest root,
-                            struct reference *out)
+                            uint64_t n, struct reference *out)
 {
     char *const name =
-        m->owner.of_root ? m->owner.of_root(m->owner.cookie, root) : NULL;
-    size_t n = 0;
+        m->owner.of_root ? m->owner.of_root(m->owner.cookie, root, n) : NULL;
+    size_t found = 0;
 
     if (name)
-        out[n++] = (struct reference){.target = name};
-    return n + manifest_roots_find(m->roots, root, out + n,
-                                   MANIFESTS_CANDIDATES - n);
+        out[found++] = (struct reference){.target = name};
+    return found + manifest_roots_find(m->roots, root, out + found,
+                                       MANIFESTS_CANDIDATES - found);
 }

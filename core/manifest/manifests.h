@@ -38,12 +38,13 @@ manifests_new(const struct manifests_config *config, struct manifests **out,
 MAY_WAIT void manifests_free(struct manifests *manifests);
 
 /* Asked before anything else, each may be NULL; neither waits.  of_image: the
- * complete manifest of an image that somebody else keeps, a new reference, or
- * NULL.  of_root: the bare name under which a disk with this root can be
- * opened, new (free), or NULL.  Before the first request. */
+ * manifest of an image that somebody else keeps, maybe partial; a new
+ * reference, or NULL.  of_root: the bare name under which a disk with this root
+ * can be opened and its n-th block read at once, new (free), or NULL.  Before
+ * the first request. */
 struct manifests_owner {
     struct manifest_file *(*of_image)(void *cookie, struct image *image);
-    char *(*of_root)(void *cookie, const manifest_digest root);
+    char *(*of_root)(void *cookie, const manifest_digest root, uint64_t n);
     void *cookie;
 };
 void manifests_set_owner(struct manifests *manifests,
@@ -60,18 +61,20 @@ manifests_get(struct manifests *manifests, struct image *image,
               const struct reference *reference, struct plt_io *io,
               image_progress_fn *progress, void *cookie,
               struct manifest_file **out, struct plt_error *err);
-/* Only when it is there; PLT_NOT_FOUND. */
+/* Only when it is there; PLT_NOT_FOUND.  It may be partial when another keeps
+ * it. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 manifests_find(struct manifests *manifests, struct image *image,
                struct manifest_file **out, struct plt_error *err);
 /* The disk's bytes are not what it says: it is made anew for the next asker. */
 MAY_WAIT void manifests_drop(struct manifests *manifests, struct image *image);
 
-/* References that may give a disk with this root, the likeliest first: how
- * many; out has room for MANIFESTS_CANDIDATES, each is to be released.  Does
- * not wait. */
+/* References that may give the n-th block of a disk with this root, the
+ * likeliest first: how many; out has room for MANIFESTS_CANDIDATES, each is to
+ * be released.  Does not wait. */
 size_t manifests_references(struct manifests *manifests,
-                            const manifest_digest root, struct reference *out);
+                            const manifest_digest root, uint64_t n,
+                            struct reference *out);
 
 /* Since the start. */
 struct manifests_totals {

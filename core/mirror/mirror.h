@@ -27,7 +27,7 @@ struct mirrors;
 
 struct mirrors_config {
     struct images *images; /* borrowed, outlives mirrors */
-    int state_dir;         /* borrowed; -1: there can be no mirrors */
+    const char *state_dir; /* borrowed; NULL: there can be no mirrors */
     uint64_t store_limit;  /* bytes; 0: none */
     enum store_compression compression;
     uint64_t bandwidth;         /* bytes a second of all mirrors; 0: no limit */
@@ -37,8 +37,8 @@ struct mirrors_config {
     const char *const *outputs; /* files, devices and folders (with their last
                                    slash) that "output" may name; NULL-ended */
     const char *const *keys;    /* minisign public keys (base64) that manifests
-                                   must    be signed with by one of; NULL-ended; NULL:
-                                   no    signature is asked for */
+                                   must    be signed with by one of; NULL-ended;
+                                   NULL:    no    signature is asked for */
     const char *advertise; /* this gateway's URL, told to upstreams that may
                               send other edges here; NULL: not told */
 };
@@ -48,8 +48,18 @@ struct mirrors_config {
 PLT_MUST_USE MAY_WAIT enum plt_status
 mirrors_new(const struct mirrors_config *config, struct mirrors **out,
             struct plt_error *err);
-/* Stops, syncs; NULL is fine.  Before images_free. */
+/* Its threads end; NULL is fine.  Before images_free, which closes the disks
+ * that are open. */
+void mirrors_stop(struct mirrors *mirrors);
+/* What was kept is on the disk; NULL is fine.  After images_free. */
 void mirrors_free(struct mirrors *mirrors);
+
+/* Is it an entry that mirrors_add would take, as far as that can be known
+ * without mirrors?  PLT_INVALID, PLT_DENIED, PLT_UNSUPPORTED: a mirror has no
+ * such key. */
+PLT_MUST_USE enum plt_status mirrors_check(const struct mirrors_config *config,
+                                           json_t *entry,
+                                           struct plt_error *err);
 
 /* A request's JSON object:
  *   "name"        [A-Za-z0-9][A-Za-z0-9._-]{0,62}, no origin's or image's
@@ -62,12 +72,19 @@ void mirrors_free(struct mirrors *mirrors);
  * that holds the disk instead of the store; in the configuration's outputs
  *   "signed"      true: a manifest without a good signature is refused
  *   "trace"       false: the upstream's boot trace is not asked for (true)
- * The same again is PLT_OK and *is_new false.  PLT_INVALID, PLT_EXISTS (another
- * of this name), PLT_UNSUPPORTED (no state folder), PLT_DENIED (policy).  Kept
- * before it returns; the source need not be there yet. */
+ *   "fetch"       "auto"; "blocks": whole blocks of 1 MiB alone, which any
+ * cache between can carry; "ranges": never more than is missing The same again
+ * is PLT_OK and *is_new false.  PLT_INVALID, PLT_EXISTS (another of this name),
+ * PLT_UNSUPPORTED (no state folder), PLT_DENIED (policy).  Kept before it
+ * returns; the source need not be there yet. */
 PLT_MUST_USE MAY_WAIT enum plt_status mirrors_add(struct mirrors *mirrors,
                                                   json_t *entry, bool *is_new,
                                                   struct plt_error *err);
+/* It shall be there as the entry says, which is the configuration's: made when
+ * it is not, changed when it is another.  PLT_EXISTS: what differs cannot be
+ * changed (source, output, signed); it stays as it is. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+mirrors_want(struct mirrors *mirrors, json_t *entry, struct plt_error *err);
 /* Its name is free at once; its leaves go with the next sweep.  An output stays
  * as it is. */
 PLT_MUST_USE MAY_WAIT enum plt_status mirrors_remove(struct mirrors *mirrors,
@@ -79,8 +96,8 @@ PLT_MUST_USE MAY_WAIT enum plt_status mirrors_remove(struct mirrors *mirrors,
 PLT_MUST_USE MAY_WAIT enum plt_status mirrors_pause(struct mirrors *mirrors,
                                                     const char *name, bool on,
                                                     struct plt_error *err);
-/* Change "priority", "bandwidth", "follow", "schedule", "trace" of one that is
- * there; others are PLT_INVALID. */
+/* Change "priority", "bandwidth", "follow", "schedule", "trace", "fetch" of one
+ * that is there; others are PLT_INVALID. */
 PLT_MUST_USE MAY_WAIT enum plt_status mirrors_change(struct mirrors *mirrors,
                                                      const char *name,
                                                      json_t *entry,
@@ -126,13 +143,15 @@ json_t *mirrors_store_json(struct mirrors *mirrors);
 uint64_t mirrors_change_count(struct mirrors *mirrors, const char *name);
 
 bool mirrors_has(struct mirrors *mirrors, const char *name);
-/* The manifest of this very image, when it is a mirror's disk whose digests are
- * all known; new reference (manifest_file_unref), or NULL.  Does not wait. */
+/* The manifest of this very image, when it is a mirror's disk, as far as it is
+ * known; new reference (manifest_file_unref), or NULL.  Does not wait. */
 struct manifest_file *mirrors_manifest(struct mirrors *mirrors,
                                        struct image *image);
-/* The name under which a complete version with this root can be opened; new
+/* The name under which the version with this root can be opened, when group g
+ * of it is here (a sibling is told what is here, and never waits for more); new
  * text (free), or NULL. */
-char *mirrors_by_root(struct mirrors *mirrors, const manifest_digest root);
+char *mirrors_by_root(struct mirrors *mirrors, const manifest_digest root,
+                      uint64_t g);
 
 /* Totals since the start, for metrics. */
 struct mirrors_totals {

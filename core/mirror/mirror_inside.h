@@ -14,29 +14,32 @@
 
 #include "manifest/manifest_file.h"
 #include "mirror/mirror.h"
+#include "stack/provided.h"
 #include "stack/reference.h"
 #include "util/lock.h"
 
 enum {
-    MOVERS = 8,               /* threads that fetch, of all mirrors */
-    MOVERS_OF_ONE = 4,        /* of one mirror, at most */
-    WINDOW_GROUPS = 32,       /* taken by a mover at a time */
-    WINDOW_LEAVES = 1024,     /* fetched by it at a time */
-    MIRROR_NAME = 64,         /* with its NUL */
-    MIRROR_WAIT_MS = 30000,   /* of one request of the background */
+    MOVERS = 8,                /* threads that fetch, of all mirrors */
+    MOVERS_OF_ONE = 4,         /* of one mirror, at most */
+    WINDOW_GROUPS = 32,        /* taken by a mover at a time */
+    WINDOW_LEAVES = 1024,      /* fetched by it at a time */
+    MIRROR_NAME = 64,          /* with its NUL */
+    MIRROR_WAIT_MS = 30000,    /* of one request of the background */
+    MIRROR_DATA_MS = 120000,   /* of a request for bytes of the disk */
     MIRROR_RETRY_MIN_MS = 500, /* after a failure of the source, doubling */
     MIRROR_RETRY_MAX_MS = 30000,
     MIRROR_SOURCES = 16 /* siblings that are known at a time */
 };
 
-/* What is asked for; changed under the mirror's lock, texts new. */
+/* What is asked for.  Name, source, output and is_signed stay as they are; the
+ * rest is changed and read under the mirror's lock.  Texts new. */
 struct mirror_entry {
     char name[MIRROR_NAME];
     char *source;
     char *output; /* or NULL */
     int priority;
-    uint64_t bandwidth; /* bytes a second; 0: no limit */
-    uint64_t follow_s;  /* 0: never */
+    uint64_t bandwidth;   /* bytes a second; 0: no limit */
+    uint64_t follow_s;    /* 0: never */
     int from_min, to_min; /* of the day, UTC, [from, to); -1: always */
     bool is_signed, wants_trace;
     enum { VIA_AUTO, VIA_BLOCKS, VIA_RANGES } via;
@@ -57,32 +60,37 @@ struct mirror_counts {
  * lock. */
 struct version {
     _Atomic unsigned refs;
+    struct version *next_alive, *previous_alive; /* mirrors->versions_lock */
     struct mirrors *mirrors;
     struct mirror *mirror; /* alive as long as a version of it */
-    char file_name[40];    /* of its manifest, in the folder; "": none is kept */
+    char file_name[40]; /* of its manifest, in the folder; "": none is kept */
     struct manifest_file *file;
     uint64_t size, n_groups;
-    bool is_direct;  /* the source has no manifest: digests are of what came */
-    bool is_passing; /* and nothing is kept: until the manifest is there */
-    char etag[128];  /* direct: of the source's image */
+    bool is_listed;
+    bool is_direct;   /* the source has no manifest: digests are of what came */
+    bool is_passing;  /* and nothing is kept: until the manifest is there */
+    char etag[128];   /* direct: of the source's image */
     uint8_t salt[16]; /* direct: tells this version from every other */
     manifest_digest root; /* when has_root */
     atomic_bool has_root;
     char signature[8]; /* "good", "none" or "": not asked for; fixed */
-    struct out_file *out; /* where the disk lies instead of the store; or NULL */
+    struct out_file
+        *out; /* where the disk lies instead of the store; or NULL */
 
     struct lock lock;
-    uint8_t *state;   /* enum group_state of each */
-    uint16_t *here;   /* leaves of each that are here and not zeros */
-    uint16_t *data;   /* leaves of each that are not zeros; as far as known */
-    uint32_t *order;  /* groups in the order they are wanted, or NULL */
-    uint64_t next;    /* place in the order from which to look for TODO */
-    uint64_t n_done;  /* groups */
+    uint8_t *state;  /* enum group_state of each */
+    uint16_t *here;  /* leaves of each that are here and not zeros */
+    uint16_t *data;  /* leaves of each that are not zeros; as far as known */
+    uint32_t *order; /* groups in the order they are wanted, or NULL */
+    uint64_t next;   /* place in the order from which to look for TODO */
+    uint64_t n_done; /* groups */
     uint64_t n_here, n_data; /* sums of the two */
-    uint64_t told_data; /* leaves that are not zeros, as the manifest says;
-                           UINT64_MAX: it does not */
-    uint64_t unsynced;  /* bytes put since store_sync */
-    bool is_checked;    /* what is here was looked for since the start */
+    uint64_t told_data;      /* leaves that are not zeros, as the manifest says;
+                                UINT64_MAX: it does not */
+    uint64_t guessed_data;   /* of a source without a manifest; 0: not known */
+    uint64_t unsynced;       /* bytes put since store_sync */
+    bool is_checked;         /* what is here was looked for since the start */
+    bool is_finishing;
     atomic_bool is_complete;
     struct mirror_counts counts;
 };
@@ -94,20 +102,25 @@ struct mirror {
     struct cond moved; /* a version came, or the look failed */
     struct mirror_entry entry;
     bool is_removed, is_paused;
-    struct version *current; /* what is served; NULL: not looked at yet */
-    struct version *coming;  /* of a followed one: becomes it when complete */
-    unsigned n_movers;       /* that work for it now */
-    bool is_looking;         /* one of them asks the source */
+    atomic_bool is_halted; /* either: the background ends */
+    struct mirror_counts
+        counts;                /* of what is asked before there is a version */
+    struct version *current;   /* what is served; NULL: not looked at yet */
+    struct version *coming;    /* of a followed one: becomes it when complete */
+    _Atomic unsigned n_movers; /* that work for it now */
+    _Atomic int priority;      /* the entry's */
+    bool is_looking;           /* one of them asks the source */
     bool must_look;
-    uint64_t look_ns;  /* next look of a followed one; CLOCK_NEVER: none */
-    uint64_t due_ns;   /* nothing before: after a failure */
-    unsigned failures; /* in a row */
-    bool is_failed;    /* needs somebody */
-    char error[256];   /* "" */
+    uint64_t look_ns;       /* next look of a followed one; CLOCK_NEVER: none */
+    uint64_t due_ns;        /* nothing before: after a failure */
+    uint64_t idle_until_ns; /* all that is left is taken */
+    unsigned failures;      /* in a row */
+    bool is_failed;         /* needs somebody */
+    char error[256];        /* "" */
     enum plt_status error_status;
-    uint64_t away_ns;  /* the source could not be reached, then; 0: it can */
+    uint64_t away_ns; /* the source could not be reached, then; 0: it can */
     char since[24], checked[24], completed[24]; /* RFC 3339 or "" */
-    _Atomic uint64_t changes; /* mirrors_change_count */
+    _Atomic uint64_t changes;                   /* mirrors_change_count */
     _Atomic unsigned n_versions;
     /* bytes that came in each of the last seconds */
     _Atomic uint64_t rate_second[8], rate_bytes[8];
@@ -127,13 +140,18 @@ struct seeds;
 struct mirrors {
     struct mirrors_config config;
     struct images *images;
+    struct provider provider;
     struct store *store;
     int dir, store_dir; /* of manifests and mirrors.json; of the store */
     struct lock lock;
-    struct cond work; /* something may be due */
+    struct cond work; /* something may be due: wakes was counted up */
+    uint64_t wakes;
     struct mirror **list; /* sorted by name */
     size_t n, cap;
     struct lock save_lock;
+    struct lock versions_lock; /* guards the next two; taken last */
+    struct version *versions;  /* all that are alive */
+    size_t n_versions;
     atomic_bool is_stopping;
     pthread_t movers[MOVERS];
     unsigned n_started;
@@ -149,9 +167,17 @@ struct mirrors {
 
 /* ---- mirror_entry.c ---- */
 
-PLT_MUST_USE enum plt_status entry_parse(struct mirror_entry *out, json_t *asked,
+PLT_MUST_USE enum plt_status entry_parse(struct mirror_entry *out,
+                                         json_t *asked, struct plt_error *err);
+/* The configuration lets it be: INVALID, DENIED. */
+PLT_MUST_USE enum plt_status entry_check(const struct mirror_entry *entry,
                                          const struct mirrors_config *config,
                                          struct plt_error *err);
+/* What may change later; on failure nothing has. */
+PLT_MUST_USE enum plt_status entry_change(struct mirror_entry *entry,
+                                          json_t *asked, struct plt_error *err);
+/* What can change as it is in `was`, one by one: the rest is read meanwhile. */
+void entry_restore(struct mirror_entry *entry, const struct mirror_entry *was);
 void entry_release(struct mirror_entry *entry);
 /* As it was asked for, every field; new; NULL without memory. */
 json_t *entry_json(const struct mirror_entry *entry);
@@ -181,14 +207,18 @@ version_new(struct mirror *mirror, uint64_t size, const char *file_name,
             struct version **out, struct plt_error *err);
 void version_ref(struct version *version);
 void version_unref(struct version *version); /* NULL is fine */
+/* References to all that are alive: new array of *n; NULL without memory. */
+struct version **versions_all(struct mirrors *mirrors, size_t *n);
 /* What a version's file says is here: the store is asked.  Ends early when
  * stopped. */
 MAY_WAIT void version_check(struct version *version);
+/* Something of it may be lost: look again, in the background. */
+void version_recheck(struct version *version);
 /* Take up to n groups to fetch, in the order that they are wanted. */
 size_t version_take(struct version *version, size_t n, uint64_t *groups);
 /* Group g is (not) here now.  here, data: leaves that are not zeros. */
-void version_give(struct version *version, uint64_t g, bool is_done, size_t here,
-                  size_t data);
+void version_give(struct version *version, uint64_t g, bool is_done,
+                  size_t here, size_t data);
 bool version_is_whole(struct version *version);
 /* Put first what is said to be read first: stretches of bytes, n of them. */
 void version_order(struct version *version, const uint64_t (*stretches)[2],
@@ -202,7 +232,7 @@ PLT_MUST_USE MAY_WAIT enum plt_status version_finish(struct version *version,
 /* The circumstances of work for a version; outer: a reader's, or NULL for the
  * background. */
 struct mirror_io {
-    struct plt_io io; /* first */
+    struct plt_io io;        /* first */
     struct version *version; /* or NULL: of the mirror alone */
     struct mirror *mirror;
     struct plt_io *outer;
@@ -212,7 +242,9 @@ void mirror_io_init(struct mirror_io *m, struct mirror *mirror,
                     uint32_t flags);
 /* Wait until so many bytes may be fetched; false: stopped meanwhile. */
 MAY_WAIT bool mirror_pace(struct mirror *mirror, uint64_t bytes);
-uint64_t mirror_rate(struct mirror *mirror); /* bytes a second */
+/* So many bytes of the disk more are here; how many a second came, lately. */
+void mirror_add_rate(struct mirror *mirror, uint64_t bytes);
+uint64_t mirror_rate(struct mirror *mirror);
 
 /* ---- mirror_source.c ---- */
 
@@ -229,15 +261,20 @@ void source_release(struct source *source);
 char *source_url(const struct source *source, const char *kind,
                  const char *tail);
 /* The source's disk, opened; new reference. */
-PLT_MUST_USE MAY_WAIT enum plt_status
-source_disk(struct mirror *mirror, struct plt_io *io, struct image **out,
-            struct plt_error *err);
+PLT_MUST_USE MAY_WAIT enum plt_status source_disk(struct mirror *mirror,
+                                                  struct plt_io *io,
+                                                  struct image **out,
+                                                  struct plt_error *err);
+/* It has another version: what was opened of it before is not asked again. */
+void source_forget(struct mirror *mirror);
 /* Bytes of /v1/manifest/REF/PART, at most 64 stretches. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 source_part(struct mirror *mirror, const char *part, struct plt_io *io,
             const struct plt_seg *segs, size_t n, struct plt_error *err);
 
 /* ---- mirror_look.c ---- */
+
+void mirror_time(char out[24]); /* now, RFC 3339 */
 
 /* Ask the source which version it has; a new one becomes the current, or the
  * coming one.  The caller has set is_looking. */
@@ -246,9 +283,8 @@ MAY_WAIT void mirror_look(struct mirror *mirror);
 /* ---- mirror_window.c ---- */
 
 /* Fetch some groups of it.  OK also when there were none to take. */
-PLT_MUST_USE MAY_WAIT enum plt_status mirror_window(struct version *version,
-                                                    bool *is_idle,
-                                                    struct plt_error *err);
+PLT_MUST_USE MAY_WAIT enum plt_status
+mirror_window(struct version *version, bool *is_idle, struct plt_error *err);
 
 /* ---- mirror_fetch.c ---- */
 
@@ -262,9 +298,10 @@ PLT_MUST_USE MAY_WAIT enum plt_status
 fetch_leaves(struct version *version, struct plt_io *io, const uint64_t *leaves,
              size_t n, uint8_t *buf, struct plt_error *err);
 /* The whole group g, from a sibling or the source, as an immutable block. */
-PLT_MUST_USE MAY_WAIT enum plt_status
-fetch_block(struct version *version, struct plt_io *io, uint64_t g, uint8_t *buf,
-            struct plt_error *err);
+PLT_MUST_USE MAY_WAIT enum plt_status fetch_block(struct version *version,
+                                                  struct plt_io *io, uint64_t g,
+                                                  uint8_t *buf,
+                                                  struct plt_error *err);
 /* What the source sent is not what its manifest says: counted, named. */
 PLT_MUST_USE enum plt_status fetch_refused(struct version *version,
                                            const char *who, uint64_t leaf,
@@ -300,7 +337,7 @@ void seeds_free(struct seeds *seeds);
 MAY_WAIT bool seeds_get(struct seeds *seeds, struct plt_io *io,
                         const uint8_t prefix[MANIFEST_PREFIX],
                         uint8_t buf[MANIFEST_LEAF], manifest_digest digest);
-/* Nothing is being mirrored: memory is given back. */
-void seeds_rest(struct seeds *seeds);
+/* Now and then: memory of seeds that nobody asked for a while is given back. */
+void seeds_tick(struct seeds *seeds);
 
 #endif

@@ -320,6 +320,17 @@ bool images_has_name(struct images *images, const char *name)
            catalogue_has(images->catalogue, name);
 }
 
+enum plt_status images_allow_url(struct images *images, const char *url,
+                                 struct plt_error *err)
+{
+    return policy_allow_url(images->policy, url, err);
+}
+
+bool images_has_origin_of(struct images *images, const char *target)
+{
+    return policy_has_origin_of(images->policy, target);
+}
+
 enum plt_status images_register(struct images *images, json_t *entry,
                                 bool *is_new, struct plt_error *err)
 {

@@ -46,5 +46,11 @@ void images_forget(struct images *images, const char *name);
 void *image_provided(struct image *image);
 /* An origin or a registered image has this name. */
 bool images_has_name(struct images *images, const char *name);
+/* Does policy let an absolute http(s) URL be opened?  PLT_DENIED, as
+ * images_open_url() would say it. */
+PLT_MUST_USE enum plt_status
+images_allow_url(struct images *images, const char *url, struct plt_error *err);
+/* Is the origin of "ORIGIN/PATH" configured? */
+bool images_has_origin_of(struct images *images, const char *target);
 
 #endif

@@ -5,7 +5,7 @@ published schema says the same as far as a schema can.
 
 The schema is read by a validator of the few keywords that it uses, below; it
 refuses a keyword that it does not know."""
-import json, os, re, signal, subprocess, sys, time
+import base64, json, os, re, signal, subprocess, sys, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
 from live import BIN, TOP, Platterd, case, main, sh, tmp
@@ -36,9 +36,17 @@ with open(headers, "w") as f:
     f.write("# a comment\nAuthorization: Bearer x\nCookie: a=b\n\n")
 
 
+# A public key as minisign(1) writes it, by itself and in a file.
+MINISIGN = base64.b64encode(b"Ed" + bytes(range(40))).decode()
+minisign = os.path.join(tmp, "minisign.pub")
+with open(minisign, "w") as f:
+    f.write(f"untrusted comment: minisign public key\n{MINISIGN}\n")
+
+
 def fill(text):
+    text = text.replace("@MINISIGN@", MINISIGN).replace("@KEYFILE@", minisign)
     return (text.replace("@PEM@", pem).replace("@HEADERS@", headers).replace("@DIGEST@", "0" * 64).replace("@FOLDER@", folder).replace("@KEY@", key_file)
-            .replace("@MINISIGN@", minisign_key).replace("@EMPTY@", empty).replace("@BIG@", big))
+            .replace("@SECRET@", minisign_key).replace("@EMPTY@", empty).replace("@BIG@", big))
 
 
 def write(text, name="platterd.json"):
@@ -81,6 +89,7 @@ def check(text, *flags, **kw):
 IGNORED = {"$schema", "$comment", "$defs", "title", "description", "default"}
 TYPES = {"object": lambda v: isinstance(v, dict), "array": lambda v: isinstance(v, list),
          "string": lambda v: isinstance(v, str),
+         "boolean": lambda v: isinstance(v, bool),
          "integer": lambda v: isinstance(v, (int, float)) and
          not isinstance(v, bool) and v == int(v)}
 
@@ -194,10 +203,25 @@ GOOD = """{
     "hv": {"signing_key": "@KEY@", "scopes": []},
     "local": {"scopes": ["read"]}
   },
+  "mirrors": {
+    "edge": {"source": "http://images.example:8080/gw/disk/web/x.tar.gz;member=disk.raw",
+             "priority": -100, "bandwidth": "1M", "follow": 30.0, "schedule": "22:00-24:00",
+             "output": "@FOLDER@/edge.raw", "signed": true, "trace": false, "fetch": "blocks"},
+    "copy": {"source": "Local.1_x-/a", "priority": 100, "bandwidth": 0, "follow": 0,
+             "schedule": "", "fetch": "auto"}
+  },
+  "seeds": ["Local.1_x-/old.qcow2", "debian"],
+  "outputs": ["@FOLDER@/", "@FOLDER@/one.raw"],
+  "mirror_keys": ["@MINISIGN@", "@KEYFILE@"],
+  "advertise": "https://edge.example/platter/",
+  "store_size": "64M",
+  "store_compression": "zstd",
+  "mirror_bandwidth": 1024,
+  "scrub_rate": 0,
   "tls_certificate": "@PEM@",
   "tls_key": "@PEM@",
   "tls_client_ca": "@PEM@",
-  "manifest_key": "@MINISIGN@",
+  "manifest_key": "@SECRET@",
   "siblings": ["http://10.0.0.2:8080", "https://b.example/x/", "http://[::1]:80/"],
   "state_dir": "/nowhere/yet",
   "plugin_path": "/a:/b",
@@ -269,7 +293,11 @@ def _():
             "1", "--max-connections-per-client", "1", "--max-waiting-per-client", "1",
             "--client-memory", "4M", "--client-timeout", "1", "--min-rate", "0",
             "--max-ranges", "1", "--revalidate", "0", "--sidecars", "0", "--drain", "0",
-            "--log-level", "warn", "--pid-file", "/d", "--check-config")
+            "--log-level", "warn", "--pid-file", "/d", "--mirror", "m=https://images.example/disk/o/x",
+            "--mirror", "n=l/x;member=a=b", "--seed", "l/x", "--output", folder + "/", "--mirror-key", MINISIGN,
+            "--mirror-key", minisign, "--advertise", "http://edge.example", "--store-size", "1G",
+            "--store-compression", "none", "--mirror-bandwidth", "10M", "--scrub-rate", "1k",
+            "--check-config")
     assert r.returncode == 0 and r.stderr == "", r.stderr
     assert r.stdout == "platterd: configuration is good\n"
 
@@ -382,6 +410,53 @@ BAD = [
      "images.i.labels", "an object of texts", True),
     ('{' + O + ', "images": {\n"o": {"source": "o/x"}}}', 2, "images.o",
      "taken by an origin", False),
+    ('{' + O + ', "mirrors": {\n"m": {}}}', 2, "mirrors.m", "has no source", True),
+    ('{' + O + ', "mirrors": {\n"m": "o/x"}}', 2, "mirrors.m", "an object with a source", True),
+    ('{"mirrors": {"m": {\n"source": "none/x"}}}', 2, "mirrors.m.source",
+     "no origin is named none", False),
+    ('{' + O + ', "mirrors": {"m": {\n"source": "http://a.example/x"}}}', 2, "mirrors.m.source",
+     "the URL of a /disk/", False),
+    ('{' + O + ', "mirrors": {"m": {"source": "o/x",\n"colour": 1}}}', 2, "mirrors.m.colour",
+     "unknown key", True),
+    ('{' + O + ', "mirrors": {"m": {"source": "o/x",\n"name": "n"}}}', 2, "mirrors.m.name",
+     "unknown key", True),
+    ('{' + O + ', "mirrors": {"m": {"source": "o/x",\n"follow": 4}}}', 2, "mirrors.m.follow",
+     "0 or 5", True),
+    ('{' + O + ', "mirrors": {"m": {"source": "o/x",\n"bandwidth": "1023"}}}', 2,
+     "mirrors.m.bandwidth", "1024 at least", False),
+    ('{' + O + ', "mirrors": {"m": {"source": "o/x",\n"priority": 101}}}', 2,
+     "mirrors.m.priority", "-100 to 100", True),
+    ('{' + O + ', "mirrors": {"m": {"source": "o/x",\n"priority": 1.5}}}', 2,
+     "mirrors.m.priority", "-100 to 100", True),
+    ('{' + O + ', "mirrors": {"m": {"source": "o/x",\n"schedule": "22:00"}}}', 2,
+     "mirrors.m.schedule", "HH:MM", True),
+    ('{' + O + ', "mirrors": {"m": {"source": "o/x",\n"schedule": "24:00-01:00"}}}', 2,
+     "mirrors.m.schedule", "HH:MM", True),
+    ('{' + O + ', "mirrors": {"m": {"source": "o/x",\n"signed": true}}}', 2,
+     "mirrors.m.signed", "needs a public key", False),
+    ('{' + O + ', "mirrors": {"m": {"source": "o/x",\n"trace": 1}}}', 2, "mirrors.m.trace",
+     "true or false", True),
+    ('{' + O + ', "mirrors": {"m": {"source": "o/x",\n"fetch": "all"}}}', 2, "mirrors.m.fetch",
+     "auto", True),
+    ('{' + O + ', "mirrors": {"m": {"source": "o/x",\n"output": "/etc/passwd"}}}', 2,
+     "mirrors.m.output", "outputs do not name", False),
+    ('{' + O + ', "outputs": ["@FOLDER@/"], "mirrors": {"m": {"source": "o/x",\n'
+     '"output": "@FOLDER@/../key"}}}', 2, "mirrors.m.output", "outputs do not name", False),
+    ('{' + O + ', "mirrors": {\n"o": {"source": "o/x"}}}', 2, "mirrors.o", "taken by an origin",
+     False),
+    ('{' + O + ', "images": {"i": {"source": "o/x"}}, "mirrors": {\n"i": {"source": "o/x"}}}', 2,
+     "mirrors.i", "taken by an image", False),
+    ('{"seeds": [\n"/x"]}', 2, "seeds[0]", "segment", False),
+    ('{"seeds": ["none/x"]}', None, "seeds", "no origin is named none", False),
+    ('{"outputs": [\n"here"]}', 2, "outputs[0]", "not an absolute path", True),
+    ('{"outputs": [\n"@FOLDER@/../x"]}', 2, "outputs[0]", "without ..", False),
+    ('{"outputs": [\n"/no/such/"]}', 2, "outputs[0]", "No such file", False),
+    ('{"outputs": [\n"@FOLDER@"]}', 2, "outputs[0]", "slash at the end", False),
+    ('{"mirror_keys": [\n"RWQ"]}', 2, "mirror_keys[0]", "", False),
+    ('{"mirror_keys": [\n"/no/such"]}', 2, "mirror_keys[0]", "No such file", False),
+    ('{\n"advertise": "edge.example"}', 2, "advertise", "must be an http(s) URL", True),
+    ('{\n"advertise": "http://edge.example/?x"}', 2, "advertise", "query", True),
+    ('{\n"store_compression": "gzip"}', 2, "store_compression", "none or zstd", True),
     ('{"drain": 1,\n"drain": 2}', 2, "drain", "given twice, before in line 1", False),
     ('{"origins": {"a": {"url": "http://a.example/"},\n'
      '"\\u0061": {"url": "http://b.example/"}}}', 2, "origins.a", "given twice", False),
@@ -500,7 +575,7 @@ def _():
 def literals():
     """Every text in the parser's source that could be a key."""
     out = {"nonsense"}
-    for name in ("config.c", "config_file.c", "config_access.c"):
+    for name in ("config.c", "config_file.c", "config_access.c", "config_mirrors.c"):
         with open(os.path.join(TOP, "gateway", name)) as f:
             out |= set(re.findall(r'"([a-z][a-z_]*)"', f.read()))
     return out
@@ -515,7 +590,8 @@ def _():
         "origins.x.": {k for s in defs["origin"]["oneOf"] for k in s["properties"]},
         "secrets.x.": {k for s in defs["secret"]["oneOf"] for k in s["properties"]},
         "images.x.": set(defs["image"]["properties"]),
-        "access.x.": set(defs["access"]["properties"])}
+        "access.x.": set(defs["access"]["properties"]),
+        "mirrors.x.": set(defs["mirror"]["properties"])}
     for path, listed in rows.items():
         candidates = words | listed
         value = {w: None for w in candidates}
@@ -532,7 +608,8 @@ def _():
     flags -= {"config", "check-config", "help", "version", "state"}
     # origins.NAME.addresses and such
     flags -= {"allow-address", "origin-headers", "origin-ca", "origin-certificate"}
-    plural = {"origin": "origins", "image": "images", "secret": "secrets",
+    plural = {"origin": "origins", "image": "images", "secret": "secrets", "seed": "seeds",
+              "output": "outputs", "mirror-key": "mirror_keys", "mirror": "mirrors",
               "sibling": "siblings"}
     keys = {plural.get(f, f.replace("-", "_")) for f in flags}
     assert keys == set(SCHEMA["properties"]), keys ^ set(SCHEMA["properties"])
@@ -541,7 +618,7 @@ def _():
     rows = set(re.findall(r"^\| `([a-z_0-9]+)` \|", page, re.M))
     inner = {k for d in ("origin", "secret") for s in SCHEMA["$defs"][d]["oneOf"]
              for k in s["properties"]} | set(SCHEMA["$defs"]["image"]["properties"]) | \
-        set(SCHEMA["$defs"]["access"]["properties"])
+        set(SCHEMA["$defs"]["access"]["properties"]) | set(SCHEMA["$defs"]["mirror"]["properties"])
     assert rows == keys | inner, rows ^ (keys | inner)
 
 

@@ -177,6 +177,14 @@ Test(access, images_and_secrets_bound_a_row)
     cr_assert(decide(&list, &ask) == ACCESS_OK, "not known yet which");
     ask.is_for_all = true;
     cr_assert(decide(&list, &ask) == ACCESS_NOT_IMAGE);
+    rows[0].images.is_given = false;
+    cr_assert(decide(&list, &ask) == ACCESS_OK);
+    ask.names_secrets = rows[0].secrets.is_given = true;
+    cr_assert(decide(&list, &ask) == ACCESS_NOT_SECRET);
+    ask.names_secrets = false;
+    cr_assert(decide(&list, &ask) == ACCESS_OK);
+    rows[0].secrets.is_given = false;
+    rows[0].images.is_given = true;
     rows[0].images.n = 0;
     r = (struct reference){.target = target};
     ask = ask_for(ACCESS_READ, &r);

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The threads that fetch.  Each takes the mirror that has work and the highest
+ * priority, does one bounded piece of it, and looks again. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "mirror/mirror_inside.h"
+#include "mirror/mirror_output.h"
+#include "util/check.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+enum { IDLE_MS = 1000, BUSY_MS = 2000 };
+
+enum task { TASK_NONE, TASK_LOOK, TASK_CHECK, TASK_FETCH };
+
+void mirror_failed(struct mirror *m, const struct plt_error *err)
+{
+    struct log_line l;
+    bool is_new;
+
+    if (err->status == PLT_CANCELLED)
+        return;
+    lock_take(&m->lock);
+    is_new = strcmp(m->error, err->text) != 0;
+    (void)snprintf(m->error, sizeof(m->error), "%s%s%s", err->layer,
+                   err->layer[0] ? ": " : "", err->text);
+    m->error_status = err->status;
+    /* The version that was being fetched is not there any more. */
+    m->must_look = m->must_look || err->status == PLT_CHANGED;
+    uint64_t ms = MIRROR_RETRY_MIN_MS;
+    for (unsigned i = 0; i < m->failures && ms < MIRROR_RETRY_MAX_MS; i++)
+        ms *= 2;
+    m->failures++;
+    if (err->status == PLT_BUSY && ms > BUSY_MS)
+        ms = BUSY_MS;
+    if (err->sys == ENOSPC)
+        atomic_store(&m->mirrors->must_sweep, true);
+    m->due_ns =
+        clock_after_ms(ms < MIRROR_RETRY_MAX_MS ? ms : MIRROR_RETRY_MAX_MS);
+    /* What waiting does not mend. */
+    m->is_failed = err->status == PLT_DENIED || err->status == PLT_INVALID ||
+                   err->status == PLT_NOT_FOUND || err->status == PLT_IO ||
+                   err->status == PLT_NOMEM || err->status == PLT_CORRUPT;
+    if (m->is_failed)
+        m->due_ns = clock_after_ms(MIRROR_RETRY_MAX_MS);
+    cond_wake_all(&m->moved);
+    lock_give(&m->lock);
+    mirror_changed(m);
+    if (!is_new)
+        return;
+    log_begin(&l, LOG_WARN, "mirror_failed");
+    log_text(&l, "mirror", m->entry.name);
+    log_text(&l, "status", plt_status_name(err->status));
+    log_text(&l, "layer", err->layer);
+    log_text(&l, "text", err->text);
+    log_end(&l);
+}
+
+static int minute_of_day(void)
+{
+    const time_t now = time(NULL);
+    struct tm tm;
+    return gmtime_r(&now, &tm) ? tm.tm_hour * 60 + tm.tm_min : 0;
+}
+
+/* What is to be done for m now; *v: a reference to the version it is done for.
+ * The caller owes leave(). */
+static enum task next_task(struct mirror *m, uint64_t now, int minute,
+                           struct version **v)
+{
+    enum task task = TASK_NONE;
+
+    lock_take(&m->lock);
+    struct version *const todo = m->coming ? m->coming : m->current;
+    const bool is_due = now >= m->due_ns && !m->is_removed;
+    const bool is_looked_at =
+        todo && !todo->is_passing && !m->must_look && now < m->look_ns;
+    if (is_due && !is_looked_at) {
+        /* A paused one is looked at once, so that its disk can be read. */
+        if (!m->is_looking && (!m->is_paused || !m->current)) {
+            m->is_looking = true;
+            task = TASK_LOOK;
+        }
+    } else if (is_due && !todo->is_passing) {
+        const unsigned most = todo->is_direct ? 1 : MOVERS_OF_ONE;
+        lock_take(&todo->lock);
+        const bool is_checked = todo->is_checked;
+        lock_give(&todo->lock);
+        if (!is_checked && !m->n_movers)
+            task = TASK_CHECK;
+        else if (is_checked && !m->is_paused &&
+                 !atomic_load(&todo->is_complete) && m->n_movers < most &&
+                 entry_is_scheduled(&m->entry, minute) &&
+                 now >= m->idle_until_ns)
+            task = TASK_FETCH;
+    }
+    if (task != TASK_NONE) {
+        m->n_movers += task != TASK_LOOK;
+        *v = task == TASK_LOOK ? NULL : todo;
+        if (*v)
+            version_ref(*v);
+    }
+    lock_give(&m->lock);
+    return task;
+}
+
+static void leave(struct mirror *m, enum task task, struct version *v)
+{
+    lock_take(&m->lock);
+    m->n_movers -= task != TASK_LOOK;
+    lock_give(&m->lock);
+    version_unref(v);
+}
+
+/* All is here: it takes the place of the one before. */
+static enum plt_status switch_to(struct mirror *m, struct version *v,
+                                 struct plt_error *err)
+{
+    struct version *old = NULL;
+    struct log_line l;
+
+    lock_take(&m->lock);
+    const bool is_coming = m->coming == v;
+    if (is_coming) {
+        old = m->current;
+        m->current = v;
+        m->coming = NULL;
+    }
+    mirror_time(m->completed);
+    cond_wake_all(&m->moved);
+    lock_give(&m->lock);
+    if (is_coming)
+        images_forget(m->mirrors->images, m->entry.name);
+    log_begin(&l, LOG_INFO, "mirror_complete");
+    log_text(&l, "mirror", m->entry.name);
+    log_number(&l, "fetched", atomic_load(&v->counts.fetched));
+    log_number(&l, "reused", atomic_load(&v->counts.reused));
+    log_end(&l);
+    const enum plt_status st = mirrors_save(m->mirrors, err);
+    version_unref(old);
+    return st;
+}
+
+/* The last group is here.  One thread does this: the others find nothing to
+ * take. */
+static enum plt_status finish(struct mirror *m, struct version *v,
+                              struct plt_error *err)
+{
+    lock_take(&v->lock);
+    const bool is_ours = !v->is_finishing && !atomic_load(&v->is_complete);
+    v->is_finishing = v->is_finishing || is_ours;
+    lock_give(&v->lock);
+    if (!is_ours)
+        return PLT_OK;
+    enum plt_status st = version_finish(v, err);
+    if (st == PLT_OK)
+        st = switch_to(m, v, err);
+    lock_take(&v->lock);
+    v->is_finishing = false;
+    lock_give(&v->lock);
+    if (st == PLT_NOT_FOUND) { /* something of it was lost meanwhile */
+        version_recheck(v);
+        st = PLT_OK;
+    }
+    return st;
+}
+
+static void fetch(struct mirror *m, struct version *v)
+{
+    struct plt_error err;
+    bool is_idle = false;
+    enum plt_status st = v->is_direct ? mirror_direct(v, &err)
+                                      : mirror_window(v, &is_idle, &err);
+
+    if (st == PLT_OK && version_is_whole(v)) {
+        st = finish(m, v, &err);
+    } else if (st == PLT_OK && is_idle) {
+        /* The others have the rest. */
+        lock_take(&m->lock);
+        m->idle_until_ns = clock_after_ms(20);
+        lock_give(&m->lock);
+    }
+    if (st != PLT_OK) {
+        mirror_failed(m, &err);
+        return;
+    }
+    lock_take(&m->lock);
+    m->failures = 0;
+    m->is_failed = false;
+    m->error[0] = '\0';
+    lock_give(&m->lock);
+}
+
+static void check(struct mirror *m, struct version *v)
+{
+    version_check(v);
+    if (atomic_load(&m->mirrors->is_stopping))
+        return;
+    if (!version_is_whole(v)) {
+        atomic_store(&v->is_complete, false);
+    } else if (manifest_file_is_complete(v->file)) {
+        atomic_store(&v->is_complete, true);
+    }
+    mirror_changed(m);
+}
+
+static bool is_before(struct mirror *a, struct mirror *b)
+{
+    const int x = atomic_load(&a->priority), y = atomic_load(&b->priority);
+    return x != y ? x > y
+                  : atomic_load(&a->n_movers) < atomic_load(&b->n_movers);
+}
+
+/* The mirror with the most urgent work, or NULL.  new reference. */
+static struct mirror *choose(struct mirrors *all, enum task *task,
+                             struct version **v)
+{
+    const uint64_t now = clock_now();
+    const int minute = minute_of_day();
+    struct mirror *best = NULL;
+    size_t n;
+
+    struct mirror **const list = mirrors_all(all, &n);
+    /* By priority, and of equals the one that fewer work for. */
+    for (size_t round = 0; round < n && !best; round++) {
+        struct mirror *m = NULL;
+        size_t at = 0;
+        for (size_t i = 0; i < n; i++) {
+            if (list[i] && (!m || is_before(list[i], m))) {
+                m = list[i];
+                at = i;
+            }
+        }
+        if (!m)
+            break;
+        *task = next_task(m, now, minute, v);
+        if (*task != TASK_NONE)
+            best = m;
+        else
+            mirror_unref(m);
+        list[at] = NULL;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (list[i])
+            mirror_unref(list[i]);
+    }
+    free(list);
+    return best;
+}
+
+void *mover_run(void *arg)
+{
+    struct mirrors *const all = (struct mirrors *)arg;
+
+    while (!atomic_load(&all->is_stopping)) {
+        enum task task = TASK_NONE;
+        struct version *v = NULL;
+        lock_take(&all->lock);
+        const uint64_t seen = all->wakes;
+        lock_give(&all->lock);
+        struct mirror *const m = choose(all, &task, &v);
+        if (!m) {
+            lock_take(&all->lock);
+            if (all->wakes == seen && !atomic_load(&all->is_stopping))
+                (void)cond_wait(&all->work, &all->lock,
+                                clock_after_ms(IDLE_MS));
+            lock_give(&all->lock);
+            continue;
+        }
+        if (task == TASK_LOOK)
+            mirror_look(m);
+        else if (task == TASK_CHECK)
+            check(m, v);
+        else
+            fetch(m, v);
+        leave(m, task, v);
+        mirror_unref(m);
+    }
+    return NULL;
+}

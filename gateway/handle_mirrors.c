@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Mirrors: the list, making, changing and deleting them, and how far they are,
+ * as JSON and as server-sent events.  Changes are kept on disk before they are
+ * acknowledged, on a worker. */
+#include <stdio.h>
+#include <string.h>
+
+#include "audit.h"
+#include "mirror/mirror.h"
+#include "route.h"
+#include "stack/json_memory.h"
+#include "util/clock.h"
+
+static const char at[] = "/v1/mirrors/";
+static const char events[] = "/events";
+
+enum { NAME = 64, TELL_MS = 250 };
+
+/* The name in the path, and whether its events are meant; false: neither. */
+static bool name_of(const struct request *r, char name[NAME], bool *is_events)
+{
+    const char *const rest = r->path + sizeof(at) - 1;
+    const size_t len = strcspn(rest, "/");
+
+    *is_events = strcmp(rest + len, events) == 0;
+    if (!len || len >= NAME || (rest[len] && !*is_events))
+        return false;
+    memcpy(name, rest, len);
+    name[len] = '\0';
+    return true;
+}
+
+static enum plt_status parse_body(struct request *r, json_t **out)
+{
+    const uint64_t lost = json_memory_lost();
+
+    *out =
+        json_memory_parse(r->body ? r->body : "", r->body ? strlen(r->body) : 0,
+                          JSON_REJECT_DUPLICATES, NULL);
+    /* jansson cuts a text that it has no memory for, and goes on. */
+    if (json_memory_lost() != lost)
+        return plt_fail(&r->err, PLT_NOMEM, "the body");
+    return *out ? PLT_OK
+                : plt_fail(&r->err, PLT_INVALID, "the body is not JSON");
+}
+
+/* ---- The list ---- */
+
+static void add_job(void *cookie)
+{
+    struct request *const r = (struct request *)cookie;
+    struct mirrors *const mirrors = r->server->mirrors;
+    json_t *entry = NULL;
+    bool is_new = false;
+
+    enum plt_status st = parse_body(r, &entry);
+    const char *const name = json_string_value(json_object_get(entry, "name"));
+    if (st == PLT_OK)
+        st = mirrors_add(mirrors, entry, &is_new, &r->err);
+    if (st == PLT_OK)
+        st = mirrors_json(mirrors, name, &r->json, &r->err);
+    if (st == PLT_OK) {
+        r->err.status = PLT_OK;
+        r->status = is_new ? MHD_HTTP_CREATED : MHD_HTTP_OK;
+        (void)snprintf(r->location, sizeof(r->location), "%s%.63s", at, name);
+    }
+    audit_change(r, name);
+    json_decref(entry);
+    request_resume(r);
+}
+
+static enum MHD_Result answer_made(struct request *r)
+{
+    json_t *const value = r->json;
+
+    if (r->err.status != PLT_OK)
+        return answer_error(r, &r->err);
+    r->json = NULL;
+    return answer_json(r, r->status, value, "application/json");
+}
+
+static enum MHD_Result answer_type(struct request *r)
+{
+    return answer_problem(r, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE,
+                          "unsupported media type",
+                          "what to mirror is said as application/json");
+}
+
+enum MHD_Result handle_mirrors(struct request *r)
+{
+    if (strcmp(r->method, "POST") != 0)
+        return answer_list(r, mirrors_list_json(r->server->mirrors));
+    if (r->is_ready)
+        return answer_made(r);
+    if (!request_is_json(r))
+        return answer_type(r);
+    request_submit(r, add_job);
+    return MHD_YES;
+}
+
+/* ---- One ---- */
+
+/* {"paused": true|false, and what mirrors_change takes}. */
+static enum plt_status change(struct request *r, const char *name)
+{
+    struct mirrors *const mirrors = r->server->mirrors;
+    json_t *body = NULL;
+
+    enum plt_status st = parse_body(r, &body);
+    json_t *const paused = json_incref(json_object_get(body, "paused"));
+    if (st == PLT_OK && !json_is_object(body))
+        st = plt_fail(&r->err, PLT_INVALID, "the body is no JSON object");
+    if (st == PLT_OK && paused && !json_is_boolean(paused))
+        st = plt_fail(&r->err, PLT_INVALID, "\"paused\" is not true or false");
+    if (paused)
+        (void)json_object_del(body, "paused");
+    if (st == PLT_OK && json_object_size(body))
+        st = mirrors_change(mirrors, name, body, &r->err);
+    if (st == PLT_OK && paused)
+        st = mirrors_pause(mirrors, name, json_is_true(paused), &r->err);
+    if (st == PLT_OK)
+        st = mirrors_json(mirrors, name, &r->json, &r->err);
+    json_decref(paused);
+    json_decref(body);
+    return st;
+}
+
+static void one_job(void *cookie)
+{
+    struct request *const r = (struct request *)cookie;
+    char name[NAME] = "";
+    bool is_events;
+
+    (void)name_of(r, name, &is_events);
+    const enum plt_status st =
+        strcmp(r->method, "DELETE") == 0
+            ? mirrors_remove(r->server->mirrors, name, &r->err)
+            : change(r, name);
+    if (st == PLT_OK) {
+        r->err.status = PLT_OK;
+        r->status = r->json ? MHD_HTTP_OK : MHD_HTTP_NO_CONTENT;
+    }
+    audit_change(r, name);
+    request_resume(r);
+}
+
+/* Until it is complete, has failed, or is deleted; what was the last is told as
+ * the final event. */
+static enum plt_status follow(struct request *r, struct plt_io *io,
+                              image_progress_fn *progress, void *cookie)
+{
+    struct mirrors *const mirrors = r->server->mirrors;
+    char name[NAME] = "";
+    uint64_t seen = 0;
+    bool is_events;
+
+    (void)progress;
+    (void)name_of(r, name, &is_events);
+    for (;;) {
+        const struct timespec step = {0, TELL_MS * (long)NS_PER_MS};
+        const uint64_t now = mirrors_change_count(mirrors, name);
+        if (io->cancelled(io))
+            return plt_fail(&r->err, PLT_CANCELLED, "events of a mirror");
+        if (now != seen || !now) {
+            json_t *row = NULL;
+            const enum plt_status st =
+                mirrors_json(mirrors, name, &row, &r->err);
+            if (st != PLT_OK)
+                return st;
+            seen = now;
+            const char *const state =
+                json_string_value(json_object_get(row, "state"));
+            const bool is_over =
+                strcmp(state, "complete") == 0 || strcmp(state, "failed") == 0;
+            if (is_over) {
+                r->json = row;
+                return PLT_OK;
+            }
+            events_tell(cookie, "progress", row);
+            json_decref(row);
+        }
+        (void)nanosleep(&step, NULL);
+    }
+}
+
+static enum MHD_Result get_one(struct request *r, const char *name,
+                               bool is_events)
+{
+    json_t *row;
+
+    r->err.status = mirrors_json(r->server->mirrors, name, &row, &r->err);
+    if (r->err.status != PLT_OK)
+        return answer_error(r, &r->err);
+    if ((is_events || r->wants_events) && !r->is_head) {
+        json_decref(row);
+        return answer_events(r, follow);
+    }
+    return answer_json(r, MHD_HTTP_OK, row, "application/json");
+}
+
+enum MHD_Result handle_mirror(struct request *r)
+{
+    const bool is_post = strcmp(r->method, "POST") == 0;
+    char name[NAME];
+    bool is_events;
+
+    if (!name_of(r, name, &is_events))
+        return answer_problem(r, MHD_HTTP_NOT_FOUND, "no such resource",
+                              "a mirror's name is one segment");
+    if (!is_post && strcmp(r->method, "DELETE") != 0)
+        return get_one(r, name, is_events);
+    if (is_events)
+        return answer_problem(r, MHD_HTTP_METHOD_NOT_ALLOWED,
+                              "method not allowed", "GET, HEAD, OPTIONS");
+    if (r->is_ready && r->err.status == PLT_OK && !r->json)
+        return answer_queue(
+            r, MHD_HTTP_NO_CONTENT,
+            MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT));
+    if (r->is_ready)
+        return answer_made(r);
+    if (is_post && !request_is_json(r))
+        return answer_type(r);
+    request_submit(r, one_job);
+    return MHD_YES;
+}
