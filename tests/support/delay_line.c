@@ -19,29 +19,23 @@
  * bytes, so that the queue is a real one.
  *
  * Needs root, namespaces and /dev/net/tun; exit 3 says which is missing. */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/if_tun.h>
 #include <linux/virtio_net.h>
-#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "tun_end.h"
 
 enum {
     RING = 64 << 20, /* bytes under way in one direction */
-    MAX_PACKET = 66 * 1024,
+    MAX_PACKET = TUN_MAX_PACKET,
     BATCH = 64 /* packets taken from one device before the other's turn */
 };
 
@@ -58,72 +52,6 @@ struct way {
     uint64_t busy_ns; /* the line is taken until then */
     uint64_t arrived, dropped;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
-}
-
-static void missing(const char *what)
-{
-    (void)fprintf(stderr, "delay_line: %s: %s\n", what, strerror(errno));
-    exit(3);
-}
-
-/* ---- Devices ---- */
-
-static void ask(int sock, unsigned long what, struct ifreq *r, const char *name)
-{
-    if (ioctl(sock, what, r) != 0)
-        missing(name);
-}
-
-static void set_address(struct ifreq *r, const char *address)
-{
-    struct sockaddr_in in = {.sin_family = AF_INET};
-
-    (void)inet_pton(AF_INET, address, &in.sin_addr);
-    memcpy(&r->ifr_addr, &in, sizeof(in));
-}
-
-static void set_up(int sock, const char *device)
-{
-    struct ifreq r = {0};
-
-    (void)snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", device);
-    ask(sock, SIOCGIFFLAGS, &r, device);
-    r.ifr_flags = (short)(r.ifr_flags | IFF_UP | IFF_RUNNING);
-    ask(sock, SIOCSIFFLAGS, &r, device);
-}
-
-/* A tun device in the present namespace, with an address, up. */
-static int make_end(const char *device, const char *own, const char *other,
-                    bool is_offloaded)
-{
-    struct ifreq r = {0};
-    const int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    const int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    const unsigned offload = is_offloaded ? TUN_F_CSUM | TUN_F_TSO4 : 0;
-
-    if (fd < 0)
-        missing("/dev/net/tun cannot be opened");
-    (void)snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", device);
-    r.ifr_flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR;
-    if (ioctl(fd, TUNSETIFF, &r) != 0 || ioctl(fd, TUNSETOFFLOAD, offload) != 0)
-        missing("a tun device cannot be made");
-    set_address(&r, own);
-    ask(sock, SIOCSIFADDR, &r, "an address");
-    set_address(&r, other);
-    ask(sock, SIOCSIFDSTADDR, &r, "the other end's address");
-    r.ifr_qlen = 10000;
-    ask(sock, SIOCSIFTXQLEN, &r, "a queue");
-    set_up(sock, device);
-    set_up(sock, "lo");
-    (void)close(sock);
-    return fd;
-}
 
 /* ---- The line ---- */
 
@@ -157,7 +85,7 @@ static void take(struct way *w, int fd, uint64_t delay_ns, double ns_per_byte,
         const ssize_t n = read(fd, data, MAX_PACKET);
         if (n <= 0)
             return;
-        const uint64_t now = now_ns();
+        const uint64_t now = tun_now_ns();
         const uint64_t start = w->busy_ns > now ? w->busy_ns : now;
         if (!r || (queue_ns && start - now > queue_ns)) {
             w->dropped++;
@@ -184,7 +112,7 @@ static uint64_t deliver(struct way *w, int fd)
             w->head = 0;
             continue;
         }
-        if (r->due_ns > now_ns())
+        if (r->due_ns > tun_now_ns())
             return r->due_ns;
         if (write(fd, r + 1, r->len) == (ssize_t)r->len)
             w->arrived += r->len - sizeof(struct virtio_net_hdr);
@@ -219,7 +147,7 @@ static void make_ring(struct way *w)
     w->ring = mmap(NULL, RING, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (w->ring == MAP_FAILED)
-        missing("memory");
+        tun_missing("memory");
 }
 
 int main(int argc, char **argv)
@@ -237,16 +165,16 @@ int main(int argc, char **argv)
 
     make_ring(&to_far);
     make_ring(&to_near);
-    const int near = make_end("near", "10.66.0.1", "10.66.0.2", mbit <= 0);
+    const int near = tun_end("near", "10.66.0.1", "10.66.0.2", mbit <= 0);
     if (unshare(CLONE_NEWNET) != 0)
-        missing("a network namespace cannot be made");
-    const int far = make_end("far", "10.66.0.2", "10.66.0.1", mbit <= 0);
+        tun_missing("a network namespace cannot be made");
+    const int far = tun_end("far", "10.66.0.2", "10.66.0.1", mbit <= 0);
     (void)prctl(PR_SET_TIMERSLACK, 1000);
     (void)printf("ready\n");
     (void)fflush(stdout);
     for (;;) {
         const uint64_t a = deliver(&to_far, far), b = deliver(&to_near, near);
-        const uint64_t next = a < b ? a : b, now = now_ns();
+        const uint64_t next = a < b ? a : b, now = tun_now_ns();
         const uint64_t wait = next == UINT64_MAX ? UINT64_C(1000000000)
                               : next > now       ? next - now
                                                  : 0;
