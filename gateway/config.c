@@ -63,6 +63,8 @@ static const char usage_text[] =
     "  --cors ORIGIN           web pages of scheme://host[:port], or *, may "
     "read\n"
     "                          answers (repeat)\n"
+    "  --manifest-key FILE     minisign's secret key: manifests are signed\n"
+    "  --sibling URL           another gateway, told to edges (repeat)\n"
     "  --config FILE           JSON, the same names; flags are added to it\n"
     "  --check-config          say what is wrong with all of it, and exit\n"
     "  --state-dir DIR, --state DIR   keep indexes, boot traces and\n"
@@ -356,6 +358,7 @@ static const struct setting settings[] = {
     {"tls_certificate", TEXT, FIELD(tls_certificate), 0, 0, false},
     {"tls_key", TEXT, FIELD(tls_key), 0, 0, false},
     {"tls_client_ca", TEXT, FIELD(tls_client_ca), 0, 0, false},
+    {"manifest_key", TEXT, FIELD(manifest_key), 0, 0, false},
     {"log_level", LEVEL, FIELD(log_level), 0, 0, false},
     {"sandbox", SANDBOX, FIELD(sandbox), 0, 0, false},
     {"store_compression", COMPRESSION, FIELD(mirrors.compression), 0, 0, false},
@@ -401,6 +404,8 @@ static void set_text(struct config_parse *p, const struct config_at *at,
     }
     free(*slot);
     *slot = config_copy(p, text);
+    if (s->field == FIELD(manifest_key))
+        config_load_key(p, at, text);
 }
 
 static void set_sandbox(struct config_parse *p, const struct config_at *at,
@@ -522,6 +527,7 @@ static const struct option options[] = {
     {"image", required_argument, NULL, 'i'},
     {"secret", required_argument, NULL, 's'},
     {"cors", required_argument, NULL, 'x'},
+    {"sibling", required_argument, NULL, 'b'},
     {"access", required_argument, NULL, 'A'},
     {"origin-headers", required_argument, NULL, 'H'},
     {"origin-ca", required_argument, NULL, 'C'},
@@ -566,6 +572,7 @@ static const struct option options[] = {
     {"tls-certificate", required_argument, NULL, 0},
     {"tls-key", required_argument, NULL, 0},
     {"tls-client-ca", required_argument, NULL, 0},
+    {"manifest-key", required_argument, NULL, 0},
     {NULL, 0, NULL, 0}};
 
 /* A flag is the setting of its name, '-' for '_'. */
@@ -637,6 +644,8 @@ static void take_flag(struct config_parse *p, int o, const char *flag)
         config_add_listen(p, &at, optarg);
     else if (o == 'x')
         config_add_cors(p, &at, optarg);
+    else if (o == 'b')
+        config_add_sibling(p, &at, optarg);
     else if (o == 'H')
         take_pair(p, &at, CONFIG_HEADERS, optarg);
     else if (o == 'C')
@@ -860,6 +869,7 @@ void config_release(struct config *c)
     free(c->tls_certificate);
     free(c->tls_key);
     free(c->tls_client_ca);
+    config_release_sign(c);
     for (size_t i = 0; i < c->access.n; i++)
         access_row_release(&c->access.v[i]);
     free(c->access.v);

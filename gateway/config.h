@@ -20,6 +20,7 @@
 #include "util/log.h"
 
 enum { CONFIG_CREDENTIALS = 3 };
+enum { CONFIG_MAX_SIBLINGS = 64 };
 enum { CONFIG_MAX_LISTEN = 16, CONFIG_MAX_CORS = 16, CONFIG_MAX_SECRETS = 256 };
 
 enum sandbox { SANDBOX_AUTO, SANDBOX_REQUIRE, SANDBOX_OFF };
@@ -68,6 +69,8 @@ struct config {
     size_t n_listen;
     char *cors[CONFIG_MAX_CORS]; /* "*" or scheme://host[:port]; new */
     size_t n_cors;
+    char *siblings[CONFIG_MAX_SIBLINGS]; /* URLs (edges_url_ok); new */
+    size_t n_siblings;
     struct config_list origins, images, secrets;
     struct config_list files;     /* that were read: their paths as values */
     struct config_list addresses; /* of origins by name: blocks (address.h) */
@@ -80,6 +83,8 @@ struct config {
     char *state_dir, *plugin_path, *pid_file; /* new, or NULL */
     /* PEM files; new, or NULL.  Certificate and key together. */
     char *tls_certificate, *tls_key, *tls_client_ca;
+    char *manifest_key;      /* a file, of minisign's; new, or NULL */
+    char *manifest_key_text; /* what is in it: wiped; new, or NULL */
     uint64_t cache_bytes;
     uint64_t disk_cache_bytes; /* 0: none */
     uint64_t readahead_bytes;  /* ahead of one stream; 0: none */

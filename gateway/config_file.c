@@ -635,6 +635,7 @@ static void take_key(struct config_parse *p, const struct config_at *at,
         take_text_fn *take;
     } lists[] = {{"listen", config_add_listen},
                  {"cors", config_add_cors},
+                 {"siblings", config_add_sibling},
                  {"seeds", take_seed},
                  {"outputs", take_output},
                  {"mirror_keys", take_mirror_key}};

@@ -84,6 +84,15 @@ void config_add_listen(struct config_parse *parse, const struct config_at *at,
 void config_add_cors(struct config_parse *parse, const struct config_at *at,
                      const char *text);
 
+/* ---- config_sign.c ---- */
+
+void config_add_sibling(struct config_parse *parse, const struct config_at *at,
+                        const char *text);
+/* The file that manifest_key names, read. */
+void config_load_key(struct config_parse *parse, const struct config_at *at,
+                     const char *file);
+void config_release_sign(struct config *config);
+
 /* ---- config_access.c ---- */
 
 /* The section "access"; one --access. */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "content.h"
+#include "content_sign.h"
 #include "manifest/manifest_head.h"
 #include "manifest/manifest_list.h"
 #include "manifest/manifests.h"
@@ -63,6 +63,23 @@ static struct content *list_new(struct manifest_file *file,
     return &l->content;
 }
 
+/* Of the head's very bytes. */
+static enum plt_status make_signature(struct request *r,
+                                      struct manifest_file *file,
+                                      const manifest_digest root,
+                                      struct content **out)
+{
+    char *text = NULL;
+    size_t len;
+    enum plt_status st =
+        not_damaged(manifest_head(file, &text, &len, &r->err), &r->err);
+
+    if (st == PLT_OK)
+        st = content_of_signature(r, text, len, root, out);
+    free(text);
+    return st;
+}
+
 static enum plt_status make_head(struct request *r, struct manifest_file *file,
                                  struct content **out)
 {
@@ -90,6 +107,8 @@ static const struct {
     [PART_GROUPS] = {"groups", "application/octet-stream"},
     [PART_LEAVES] = {"leaves", "application/octet-stream"},
     [PART_PREFIXES] = {"prefixes", "application/octet-stream"},
+    [PART_SIGNATURE] = {"signature", "text/plain; charset=utf-8"},
+    [PART_SOURCES] = {"sources", "application/json"},
 };
 
 enum plt_status content_of_manifest(struct request *r, struct plt_io *io)
@@ -116,6 +135,12 @@ enum plt_status content_of_manifest(struct request *r, struct plt_io *io)
     case PART_PREFIXES:
         c = list_new(file, MANIFEST_LIST_PREFIXES);
         break;
+    case PART_SIGNATURE:
+        st = make_signature(r, file, root, &c);
+        break;
+    case PART_SOURCES:
+        st = content_of_sources(r, root, &c);
+        break;
     case PART_HEAD:
     default:
         st = make_head(r, file, &c);
@@ -126,10 +151,11 @@ enum plt_status content_of_manifest(struct request *r, struct plt_io *io)
         st = plt_fail(&r->err, PLT_NOMEM, "a manifest");
     if (st != PLT_OK)
         return st;
-    (void)snprintf(c->etag, sizeof(c->etag), "\"%s-%s\"", hex,
-                   parts[r->part].name);
+    if (!c->etag[0])
+        (void)snprintf(c->etag, sizeof(c->etag), "\"%s-%s\"", hex,
+                       parts[r->part].name);
     c->type = parts[r->part].type;
-    c->cache_control = short_lived;
+    c->cache_control = r->part == PART_SOURCES ? "no-store" : short_lived;
     r->content = c;
     return PLT_OK;
 }

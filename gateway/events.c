@@ -122,14 +122,34 @@ void events_tell(void *cookie, const char *name, json_t *value)
     free(text);
 }
 
-static void run(void *cookie)
+struct request *events_request(struct events *e)
 {
-    struct events *const e = (struct events *)cookie;
-    struct request *const r = e->request;
-    struct request_io io;
+    return e->request;
+}
 
-    request_io_init(&io, r, 0);
-    const enum plt_status st = e->job(r, &io.io, on_progress, e);
+bool events_is_over(struct events *e)
+{
+    return atomic_load(&e->request->is_gone);
+}
+
+void events_keep(struct events *e)
+{
+    lock_take(&e->lock);
+    if (e->at == e->len) {
+        free(e->told);
+        e->told = NULL;
+        (void)snprintf(e->progress, sizeof(e->progress), ":\n\n");
+        e->at = 0;
+        e->len = strlen(e->progress);
+        wake_locked(e);
+    }
+    lock_give(&e->lock);
+}
+
+void events_end(struct events *e, enum plt_status st)
+{
+    struct request *const r = e->request;
+
     budgets_leave(r->server->budgets, COUNT_WAITING, r->share);
     char *const last = final_event(r, st);
     lock_take(&e->lock);
@@ -139,6 +159,15 @@ static void run(void *cookie)
     wake_locked(e);
     lock_give(&e->lock);
     events_unref(e);
+}
+
+static void run(void *cookie)
+{
+    struct events *const e = (struct events *)cookie;
+    struct request_io io;
+
+    request_io_init(&io, e->request, 0);
+    events_end(e, e->job(e->request, &io.io, on_progress, e));
 }
 
 static size_t take(char *buf, size_t max, const char *text, size_t len,
@@ -190,9 +219,36 @@ static enum MHD_Result refuse(struct request *r, enum budget over,
     return answer_error(r, &r->err);
 }
 
-enum MHD_Result answer_events(struct request *r, events_job *job)
+/* A stream with two references, of its response and of who tells. */
+static struct events *begin(struct request *r, struct MHD_Response **response)
+{
+    struct events *const e = calloc(1, sizeof(*e));
+
+    if (!e)
+        return NULL;
+    lock_init(&e->lock);
+    e->request = r;
+    e->refs = 2;
+    request_ref(r);
+    *response = MHD_create_response_from_callback(
+        MHD_SIZE_UNKNOWN, sizeof(e->progress) * 8, on_read, e, on_free);
+    if (*response)
+        return e;
+    events_unref(e);
+    events_unref(e);
+    return NULL;
+}
+
+static bool submit(struct request *r, struct events *e)
+{
+    return request_work(r, run, e, false);
+}
+
+static enum MHD_Result answer(struct request *r, events_job *job,
+                              events_give *give)
 {
     struct budgets *const budgets = r->server->budgets;
+    struct MHD_Response *response;
 
     /* The place it had ended with the opening of the image; the job, which may
      * take minutes, has its own: of its client, not among the image's readers.
@@ -201,25 +257,13 @@ enum MHD_Result answer_events(struct request *r, events_job *job)
                        r->server->config->max_waiting_per_client))
         return refuse(r, BUDGET_WAITING_PER_CLIENT,
                       "too many of this client wait");
-    struct events *const e = calloc(1, sizeof(*e));
+    struct events *const e = begin(r, &response);
     if (!e) {
         budgets_leave(budgets, COUNT_WAITING, r->share);
         return answer_queue(r, MHD_HTTP_OK, NULL);
     }
-    lock_init(&e->lock);
-    e->request = r;
     e->job = job;
-    e->refs = 2;
-    request_ref(r);
-    struct MHD_Response *const response = MHD_create_response_from_callback(
-        MHD_SIZE_UNKNOWN, sizeof(e->progress) * 8, on_read, e, on_free);
-    if (!response) {
-        budgets_leave(budgets, COUNT_WAITING, r->share);
-        events_unref(e);
-        events_unref(e);
-        return answer_queue(r, MHD_HTTP_OK, NULL);
-    }
-    if (!request_work(r, run, e, false)) {
+    if (!give(r, e)) {
         budgets_leave(budgets, COUNT_WAITING, r->share);
         events_unref(e);
         MHD_destroy_response(response);
@@ -229,4 +273,14 @@ enum MHD_Result answer_events(struct request *r, events_job *job)
     answer_header(r, response, "Content-Type", "text/event-stream");
     answer_header(r, response, "Cache-Control", "no-store");
     return answer_queue(r, MHD_HTTP_OK, response);
+}
+
+enum MHD_Result answer_events(struct request *r, events_job *job)
+{
+    return answer(r, job, submit);
+}
+
+enum MHD_Result answer_events_of(struct request *r, events_give *give)
+{
+    return answer(r, NULL, give);
 }

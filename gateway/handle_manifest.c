@@ -17,7 +17,9 @@ static const struct {
     enum manifest_part part;
 } suffixes[] = {{"/groups", PART_GROUPS},
                 {"/leaves", PART_LEAVES},
-                {"/prefixes", PART_PREFIXES}};
+                {"/prefixes", PART_PREFIXES},
+                {"/signature", PART_SIGNATURE},
+                {"/sources", PART_SOURCES}};
 
 void manifest_take_part(struct request *r)
 {

@@ -9,12 +9,11 @@
 #include "mirror/mirror.h"
 #include "route.h"
 #include "stack/json_memory.h"
-#include "util/clock.h"
 
 static const char at[] = "/v1/mirrors/";
 static const char events[] = "/events";
 
-enum { NAME = 64, TELL_MS = 250 };
+enum { NAME = 64 };
 
 /* The name in the path, and whether its events are meant; false: neither. */
 static bool name_of(const struct request *r, char name[NAME], bool *is_events)
@@ -144,45 +143,6 @@ static void one_job(void *cookie)
     request_resume(r);
 }
 
-/* Until it is complete, has failed, or is deleted; what was the last is told as
- * the final event. */
-static enum plt_status follow(struct request *r, struct plt_io *io,
-                              image_progress_fn *progress, void *cookie)
-{
-    struct mirrors *const mirrors = r->server->mirrors;
-    char name[NAME] = "";
-    uint64_t seen = 0;
-    bool is_events;
-
-    (void)progress;
-    (void)name_of(r, name, &is_events);
-    for (;;) {
-        const struct timespec step = {0, TELL_MS * (long)NS_PER_MS};
-        const uint64_t now = mirrors_change_count(mirrors, name);
-        if (io->cancelled(io))
-            return plt_fail(&r->err, PLT_CANCELLED, "events of a mirror");
-        if (now != seen || !now) {
-            json_t *row = NULL;
-            const enum plt_status st =
-                mirrors_json(mirrors, name, &row, &r->err);
-            if (st != PLT_OK)
-                return st;
-            seen = now;
-            const char *const state =
-                json_string_value(json_object_get(row, "state"));
-            const bool is_over =
-                strcmp(state, "complete") == 0 || strcmp(state, "failed") == 0;
-            if (is_over) {
-                r->json = row;
-                return PLT_OK;
-            }
-            events_tell(cookie, "progress", row);
-            json_decref(row);
-        }
-        (void)nanosleep(&step, NULL);
-    }
-}
-
 static enum MHD_Result get_one(struct request *r, const char *name,
                                bool is_events)
 {
@@ -193,7 +153,11 @@ static enum MHD_Result get_one(struct request *r, const char *name,
         return answer_error(r, &r->err);
     if ((is_events || r->wants_events) && !r->is_head) {
         json_decref(row);
-        return answer_events(r, follow);
+        return teller_answer(r);
+    }
+    if (is_events) { /* HEAD */
+        json_decref(row);
+        return answer_text(r, MHD_HTTP_OK, "text/event-stream", "");
     }
     return answer_json(r, MHD_HTTP_OK, row, "application/json");
 }

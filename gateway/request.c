@@ -82,7 +82,8 @@ static const struct field {
               FIELD("Origin", origin),
               FIELD("Content-Type", content_type),
               FIELD("Accept", accept),
-              FIELD("Authorization", authorization)};
+              FIELD("Authorization", authorization),
+              FIELD("Platter-Edge", edge)};
 enum { FIELDS = sizeof(fields) / sizeof(fields[0]) };
 
 static char **slot_of(struct request *r, const struct field *f)

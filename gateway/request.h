@@ -47,7 +47,14 @@ enum {
 struct route;
 
 /* Of a manifest. */
-enum manifest_part { PART_HEAD, PART_GROUPS, PART_LEAVES, PART_PREFIXES };
+enum manifest_part {
+    PART_HEAD,
+    PART_GROUPS,
+    PART_LEAVES,
+    PART_PREFIXES,
+    PART_SIGNATURE,
+    PART_SOURCES
+};
 
 enum { PEER_TEXT = 64 };
 
@@ -108,7 +115,7 @@ struct request {
     char *if_match, *if_none_match, *if_modified_since, *if_unmodified_since,
         *if_range;
     char *want_content_digest, *want_repr_digest, *origin, *content_type,
-        *accept, *authorization;
+        *accept, *authorization, *edge;
     bool wants_events;    /* Accept names text/event-stream */
     char traceparent[56]; /* for origins; "": none */
 
@@ -251,6 +258,32 @@ enum MHD_Result answer_events(struct request *request, events_job *job);
 /* From a job, with the cookie of its progress: an event of that name with a
  * document; of those that the client is too slow for, some are left out. */
 void events_tell(void *cookie, const char *name, json_t *value);
+
+struct events;
+/* The same without a job, for what lasts: give() gets a new reference to the
+ * stream, and whoever has it then tells with events_tell and ends it.  False:
+ * nobody takes it, and the answer is 503. */
+typedef bool events_give(struct request *request, struct events *events);
+enum MHD_Result answer_events_of(struct request *request, events_give *give);
+struct request *events_request(struct events *events); /* borrowed */
+/* The client has gone; it was not ended yet. */
+bool events_is_over(struct events *events);
+/* An empty line, for who waits long: a client that is gone shows then. */
+void events_keep(struct events *events);
+/* The last event as after a job, from request->json or ->err.  Drops the
+ * reference. */
+void events_end(struct events *events, enum plt_status st);
+
+/* tellers.c: events of mirrors, all by one thread. */
+struct teller;
+/* new; NULL without memory. */
+struct teller *teller_new(struct server *server);
+/* Who still listens is told the end, and later ones are refused; before
+ * libmicrohttpd stops.  NULL is fine, here and below. */
+void teller_stop(struct teller *teller);
+void teller_free(struct teller *teller);
+/* Answer with the events of the mirror that the path names. */
+enum MHD_Result teller_answer(struct request *request);
 
 /* body.c: the content of a disk answer that is longer than its first piece.
  * NULL without memory. */

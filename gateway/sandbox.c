@@ -153,10 +153,10 @@ static bool allow_names(int ruleset, const struct config *c)
         for (size_t i = 0; i < list->n && is_good; i++)
             is_good = allow_folder_of(ruleset, list->v[i].value);
     }
-    const char *const pem[] = {c->tls_certificate, c->tls_key,
-                               c->tls_client_ca};
-    for (size_t i = 0; i < sizeof(pem) / sizeof(pem[0]) && is_good; i++)
-        is_good = !pem[i] || allow_folder_of(ruleset, pem[i]);
+    const char *const keys[] = {c->tls_certificate, c->tls_key,
+                                c->tls_client_ca, c->manifest_key};
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]) && is_good; i++)
+        is_good = !keys[i] || allow_folder_of(ruleset, keys[i]);
     for (size_t i = 0; i < c->access.n && is_good; i++)
         is_good = !c->access.v[i].key_file ||
                   allow_folder_of(ruleset, c->access.v[i].key_file);

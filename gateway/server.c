@@ -14,6 +14,7 @@
 #include "admission.h"
 #include "admit.h"
 #include "descriptors.h"
+#include "edges.h"
 #include "listen.h"
 #include "mirror/mirror.h"
 #include "route.h"
@@ -432,6 +433,8 @@ static bool configure(struct server *s, const struct config *c)
             s->manifests, &(struct manifests_owner){.of_image = mirror_of_image,
                                                     .of_root = mirror_of_root,
                                                     .cookie = s->mirrors});
+    if (st == PLT_OK && !(s->edges = edges_new()))
+        st = plt_fail(&err, PLT_NOMEM, "the table of edges");
     if (st != PLT_OK)
         (void)fprintf(stderr, "platterd: %s\n", err.text);
     return st == PLT_OK;
@@ -491,7 +494,8 @@ struct server *server_new(struct config *config)
     if (is_good) {
         s->workers = workers_new(config->workers, config->workers * 4);
         s->watch = watch_new(s);
-        is_good = s->workers && s->watch;
+        s->teller = teller_new(s);
+        is_good = s->workers && s->watch && s->teller;
     }
     if (is_good && tls_load(config, false, &err) != PLT_OK) {
         (void)fprintf(stderr, "platterd: %s\n", err.text);
@@ -657,6 +661,7 @@ void server_free(struct server *s)
     atomic_store(&s->is_cancelled, true);
     if (s->workers)
         workers_stop(s->workers);
+    teller_stop(s->teller);
     for (size_t i = 0; i < s->n_daemons; i++) {
         MHD_stop_daemon(s->daemons[i]);
         if (fds[i] >= 0)
@@ -664,8 +669,10 @@ void server_free(struct server *s)
     }
     workers_free(s->workers); /* the event threads could still submit */
     watch_free(s->watch);     /* its connections are gone */
+    teller_free(s->teller);
     mirrors_stop(s->mirrors);
     manifests_free(s->manifests);
+    edges_free(s->edges);
     images_free(s->images);
     mirrors_free(s->mirrors);
     audit_release(&s->audit);

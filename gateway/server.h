@@ -18,9 +18,11 @@
 
 struct MHD_Daemon;
 struct manifests;
+struct edges;
 struct budgets;
 struct watch;
 struct mirrors;
+struct teller;
 
 enum { SERVER_STATUSES = 600, SERVER_ROUTES = 25 }; /* the last: none */
 
@@ -29,6 +31,8 @@ struct server {
     struct images *images;
     struct mirrors *mirrors; /* mirror/mirror.h */
     struct manifests *manifests;
+    struct edges *edges; /* edges.h */
+    struct teller *teller;   /* request.h */
     struct workers *workers;
     struct budgets *budgets; /* budgets.h */
     struct watch *watch;     /* watch.h */

@@ -54,7 +54,7 @@ store_open(const struct store_config *config, struct store **out,
 void store_close(struct store *store);
 
 /* Is there (a hint of) a leaf of this digest?  Memory alone, does not wait; a
- * false true is possible and rare (2^-24), a false false is not. */
+ * false true is possible and rare (2^-20), a false false is not. */
 bool store_may_have(struct store *store, const uint8_t digest[STORE_DIGEST]);
 
 /* The leaf of this digest into buf, verified.  PLT_NOT_FOUND: it is not there,
@@ -78,9 +78,9 @@ store_find(struct store *store, const uint8_t prefix[STORE_PREFIX],
            uint8_t digest[STORE_DIGEST], struct plt_error *err);
 
 /* Keep leaves under their digests, which are the caller's word: it has made
- * them of these bytes.  Those that are there already are passed by.  Readers
- * find them at once; that they outlast a power cut is what store_sync promises.
- * n: at most STORE_BATCH.  *added (may be NULL): how many were new.
+ * them of these bytes.  Those that are there already, whole, are passed by.
+ * Readers find them at once; that they outlast a power cut is what store_sync
+ * promises. n: at most STORE_BATCH.  *added (may be NULL): how many were new.
  * PLT_NOMEM: the limit is reached and a sweep is needed (sys ENOSPC); PLT_IO:
  * the disk fails or is full; then none of them is there that was not. */
 PLT_MUST_USE MAY_WAIT enum plt_status
@@ -96,7 +96,7 @@ PLT_MUST_USE MAY_WAIT enum plt_status store_sync(struct store *store,
  * little is needed are written anew, until `target` bytes at most are used (0:
  * all that is worth it); needed leaves are never dropped.  One at a time:
  * PLT_BUSY.  Reads and puts go on meanwhile.  is_stopped (may be NULL) is asked
- * now and then. */
+ * now and then; PLT_CANCELLED when it says so. */
 struct store_sweep;
 typedef enum plt_status store_mark_fn(void *cookie, struct store_sweep *sweep,
                                       struct plt_error *err);

@@ -88,6 +88,19 @@ static uint64_t used_bytes(struct store *store) LOCK_HELD(store->tail)
     return bytes;
 }
 
+/* Leaves of a segment that could not be synced: what they take here they leave
+ * there, and without it nothing could be synced, nor swept. */
+static bool is_rescue(struct store *store, const struct batch *b)
+    LOCK_HELD(store->tail)
+{
+    if (!b->from)
+        return false;
+    lock_take(&store->lock);
+    const struct segment *const s = store->segments[place_slot(b->from[0])];
+    lock_give(&store->lock);
+    return s && s->state == SEGMENT_SUSPECT;
+}
+
 static enum plt_status make_room(struct store *store, const struct batch *b,
                                  struct plt_error *err) LOCK_HELD(store->tail)
 {
@@ -96,8 +109,9 @@ static enum plt_status make_room(struct store *store, const struct batch *b,
     /* What is moved makes room for more than it takes. */
     const uint64_t reserve = b->from ? 0 : store->reserve;
 
-    if (limit && (reserve > limit || more > limit - reserve ||
-                  used_bytes(store) > limit - reserve - more))
+    if (limit && !is_rescue(store, b) &&
+        (reserve > limit || more > limit - reserve ||
+         used_bytes(store) > limit - reserve - more))
         return plt_fail_sys(err, PLT_NOMEM, ENOSPC, "the store is full");
     if (fits(store, b))
         return PLT_OK;

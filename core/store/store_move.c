@@ -39,15 +39,34 @@ static bool is_live(struct store *store, const uint8_t *digest, uint64_t place)
     return is_there;
 }
 
+/* What its head says: a hint is by the first bytes alone, and the directory may
+ * differ behind them. */
+static const uint8_t (*names_of(struct mover *m, int fd,
+                                const struct directory_entry *e,
+                                const uint8_t (*digests)[STORE_DIGEST],
+                                uint8_t head[RECORD_HEAD_MOST]))[STORE_DIGEST]
+{
+    struct store_record r;
+    size_t got;
+
+    return store_read(fd, head, RECORD_HEAD_MOST, e->off, &got) == 0 &&
+                   store_record_parse(head, got, m->s->secret, e->off, &r) &&
+                   r.n == e->n
+               ? r.digests
+               : digests;
+}
+
 /* The leaves of one record that are live; there is room for all. */
 static enum plt_status collect(struct mover *m, int fd,
                                const struct directory_entry *e,
                                const uint8_t (*digests)[STORE_DIGEST],
                                struct plt_error *err)
 {
+    uint8_t head[RECORD_HEAD_MOST];
     struct store_want wants[RECORD_LEAVES];
     size_t n = 0;
 
+    digests = names_of(m, fd, e, digests, head);
     for (size_t i = 0; i < e->n; i++) {
         const uint64_t place = place_make(m->s->slot, e->off, i);
         uint8_t *const out = m->data + (m->n + n) * STORE_LEAF;

@@ -174,6 +174,19 @@ static enum plt_status load_unsealed(struct store *store, struct segment *s,
     return PLT_OK;
 }
 
+/* One without a whole head is of a process that was killed as it made it. */
+static void tell_dropped(const struct segment *s)
+{
+    struct log_line l;
+
+    if (s->bytes <= SEGMENT_HEAD)
+        return;
+    log_begin(&l, LOG_WARN, "store_segment_dropped");
+    log_number(&l, "segment", s->number);
+    log_number(&l, "bytes", s->bytes);
+    log_end(&l);
+}
+
 static enum plt_status load_segment(struct store *store,
                                     const struct store_file *file,
                                     struct plt_error *err)
@@ -188,11 +201,7 @@ static enum plt_status load_segment(struct store *store,
     if (fd < 0)
         return plt_fail_sys(err, PLT_IO, errno, "segment %" PRIu32, s->number);
     if (!read_secret(s, fd)) {
-        struct log_line l;
-        log_begin(&l, LOG_WARN, "store_segment_dropped");
-        log_number(&l, "segment", s->number);
-        log_number(&l, "bytes", s->bytes);
-        log_end(&l);
+        tell_dropped(s);
         segment_drop(store, s);
         return PLT_OK;
     }

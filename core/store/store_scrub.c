@@ -65,7 +65,8 @@ static enum plt_status scrub_record(const struct scrub *scrub,
         if (wants[i].found == FOUND_FAILED)
             return plt_fail(err, PLT_IO, "segment %" PRIu32 " cannot be read",
                             s->number);
-        if (wants[i].found != FOUND_IT &&
+        /* Another leaf's: the directory is wrong, and the hint may be right. */
+        if (wants[i].found == FOUND_DAMAGED &&
             store_forget(store, wants[i].digest, wants[i].place) &&
             scrub->damaged)
             scrub->damaged(scrub->cookie, wants[i].digest);

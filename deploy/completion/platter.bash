@@ -49,7 +49,7 @@ _platter()
 _platterd()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local options="--origin --allow-address --origin-headers --origin-ca --origin-certificate --listen --tls-certificate --tls-key --tls-client-ca
+    local options="--origin --allow-address --origin-headers --origin-ca --origin-certificate --listen --tls-certificate --tls-key --tls-client-ca --manifest-key --sibling
         --access --image --secret --cors --config --check-config
         --mirror --seed --output --mirror-key --advertise --store-size --store-compression
         --mirror-bandwidth --scrub-rate
@@ -62,11 +62,11 @@ _platterd()
 
     COMPREPLY=()
     case $prev in
-    --config | --pid-file | --output | --mirror-key | --tls-certificate | --tls-key | --tls-client-ca) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+    --config | --pid-file | --output | --mirror-key | --tls-certificate | --tls-key | --tls-client-ca | --manifest-key) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     --state | --state-dir | --plugin-path) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
     --log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$cur") ;;
     --store-compression) mapfile -t COMPREPLY < <(compgen -W "none zstd" -- "$cur") ;;
-    --origin | --origin-headers | --origin-ca | --origin-certificate | --allow-address | --access | --listen | --image | --secret | --cors | --cache-size | --disk-cache-size | --readahead | \
+    --origin | --origin-headers | --origin-ca | --origin-certificate | --allow-address | --access | --listen | --image | --secret | --cors | --sibling | --cache-size | --disk-cache-size | --readahead | \
         --deadline | --workers | --max-waiting-per-image | --max-open | --max-connections | \
         --max-connections-per-client | --max-waiting-per-client | --client-memory | \
         --client-timeout | --min-rate | \

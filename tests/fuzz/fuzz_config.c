@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "config.h"
+#include "edges.h"
 #include "fuzz_scratch.h"
 #include "listen.h"
 #include "stack/catalogue.h"
@@ -92,6 +93,10 @@ static void check_config(const struct config *c)
     }
     for (size_t i = 0; i < c->n_cors; i++)
         MUST(c->cors[i] && !strpbrk(c->cors[i], "\r\n"));
+    MUST(c->n_siblings <= CONFIG_MAX_SIBLINGS);
+    for (size_t i = 0; i < c->n_siblings; i++)
+        MUST(edges_url_ok(c->siblings[i]));
+    MUST(!c->manifest_key == !c->manifest_key_text);
     check_names(&c->origins, POLICY_MAX_ORIGINS);
     check_names(&c->images, CATALOGUE_MAX);
     check_names(&c->secrets, CONFIG_MAX_SECRETS);

@@ -29,6 +29,8 @@ sh(f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 
    f" -keyout {pem} -out {pem}.crt && cat {pem}.crt >> {pem}")
 
 
+minisign_key = os.path.join(tmp, "minisign.key")
+sh(f"minisign -G -W -p {minisign_key}.pub -s {minisign_key}")
 headers = os.path.join(tmp, "headers")
 with open(headers, "w") as f:
     f.write("# a comment\nAuthorization: Bearer x\nCookie: a=b\n\n")
@@ -44,7 +46,7 @@ with open(minisign, "w") as f:
 def fill(text):
     text = text.replace("@MINISIGN@", MINISIGN).replace("@KEYFILE@", minisign)
     return (text.replace("@PEM@", pem).replace("@HEADERS@", headers).replace("@DIGEST@", "0" * 64).replace("@FOLDER@", folder).replace("@KEY@", key_file)
-            .replace("@EMPTY@", empty).replace("@BIG@", big))
+            .replace("@MINISECRET@", minisign_key).replace("@EMPTY@", empty).replace("@BIG@", big))
 
 
 def write(text, name="platterd.json"):
@@ -219,6 +221,8 @@ GOOD = """{
   "tls_certificate": "@PEM@",
   "tls_key": "@PEM@",
   "tls_client_ca": "@PEM@",
+  "manifest_key": "@MINISECRET@",
+  "siblings": ["http://10.0.0.2:8080", "https://b.example/x/", "http://[::1]:80/"],
   "state_dir": "/nowhere/yet",
   "plugin_path": "/a:/b",
   "pid_file": "/run/p.pid",
@@ -281,7 +285,8 @@ def _():
 def _():
     r = run("--origin", "web=https://images.example/", "--origin", "l=" + folder,
             "--image", "d=web/x.tar.gz?member=a&secret=k", "--secret", "k=" + key_file,
-            "--cors", "*", "--cors", "https://a.example:1", "--listen", "127.0.0.1:0",
+            "--cors", "*", "--cors", "https://a.example:1", "--sibling", "http://10.0.0.2",
+            "--manifest-key", minisign_key, "--listen", "127.0.0.1:0",
             "--state", "/a", "--state-dir", "/b", "--plugin-path", "/c",
             "--cache-size", "1M", "--disk-cache-size", "0", "--readahead", "0", "--deadline", "1", "--workers", "1",
             "--max-waiting-per-image", "1", "--max-open", "1", "--max-connections",
@@ -332,6 +337,14 @@ BAD = [
     ('{"cors": [\n"https://a.example/"]}', 2, "cors[0]", "no path", True),
     ('{"cors": [\n"https://A.example"]}', 2, "cors[0]", "lower case", True),
     ('{"cors": [\n"a.example"]}', 2, "cors[0]", "scheme://host", True),
+    ('{"siblings": [\n"ftp://a.example/"]}', 2, "siblings[0]", "http(s)://host", True),
+    ('{"siblings": [\n"http://u@a.example/"]}', 2, "siblings[0]", "no user", True),
+    ('{"siblings": [\n"http://a.example/?q"]}', 2, "siblings[0]", "query", True),
+    ('{\n"siblings": "http://a.example/"}', 2, "siblings", "an array of texts", True),
+    ('{\n"manifest_key": "/no/such"}', 2, "manifest_key", "No such file", False),
+    ('{\n"manifest_key": "@KEY@"}', 2, "manifest_key", "not a secret key of minisign", False),
+    ('{\n"manifest_key": "@FOLDER@"}', 2, "manifest_key", "not a secret key", False),
+    ('{\n"manifest_key": ""}', 2, "manifest_key", "is empty", True),
     ('{\n"origins": []}', 2, "origins", "an object of names, not an array", True),
     ('{"origins": {\n"gce": {}}}', 2, "origins.gce", "has neither url nor path", True),
     ('{"origins": {\n"gce": "http://a.example/"}}', 2, "origins.gce",
@@ -596,7 +609,8 @@ def _():
     # origins.NAME.addresses and such
     flags -= {"allow-address", "origin-headers", "origin-ca", "origin-certificate"}
     plural = {"origin": "origins", "image": "images", "secret": "secrets", "seed": "seeds",
-              "output": "outputs", "mirror-key": "mirror_keys", "mirror": "mirrors"}
+              "output": "outputs", "mirror-key": "mirror_keys", "mirror": "mirrors",
+              "sibling": "siblings"}
     keys = {plural.get(f, f.replace("-", "_")) for f in flags}
     assert keys == set(SCHEMA["properties"]), keys ^ set(SCHEMA["properties"])
     with open(os.path.join(TOP, "gateway/platterd.json.5.md")) as f:

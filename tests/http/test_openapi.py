@@ -380,7 +380,9 @@ json.dump({"origins": {"lab": {"path": www}, "web": {"url": nginx.url()}, "o": {
            "images": {"debian": {"source": "lab/many.tar", "member": "sub/a.img",
                                  "labels": {"team": "storage"}}},
            "secrets": {"key": {"file": www + "/key"}}, "state_dir": state, "deadline": 3,
-           "cors": ["https://ui.example"]}, open(conf, "w"))
+           "cors": ["https://ui.example"], "siblings": ["http://10.0.0.2:8080/"],
+           "manifest_key": tmp + "/minisign.key"}, open(conf, "w"))
+sh(f"minisign -G -W -p {tmp}/minisign.pub -s {tmp}/minisign.key")
 server = Platterd({}, "--config", conf)
 DISK = open(www + "/disk.raw", "rb").read()
 # Every template for which a reference is asked.
@@ -776,10 +778,11 @@ def manifests():
     for name in ("disk.raw", "empty.raw", "top.qcow2", "x.ova", "d.tar.gz"):
         ask("/v1/manifest/lab/" + name)
     block = f"/v1/blocks/{root_of('lab/disk.raw')}/0"
-    for path in (head, head + "/groups", head + "/leaves", head + "/prefixes", block):
+    for path in (head, head + "/groups", head + "/leaves", head + "/prefixes", head + "/signature",
+                 head + "/sources", block):
         ask(path)
         etag = server.get(path).getheader("ETag")
-        if path != head:  # a piece of JSON is none
+        if path not in (head, head + "/sources"):  # a piece of JSON is none
             ask(path, 206, headers={"Range": "bytes=0-9"})
         ask(path, 304, headers={"If-None-Match": etag})
         ask(path, 412, headers={"If-Match": '"x"'})

@@ -278,7 +278,7 @@ Test(store, sweep_makes_room_at_the_limit)
 Test(store, sweep_goes_on_to_its_target)
 {
     struct rig *const r = rig_new(LIMIT * 8, STORE_PLAIN);
-    const struct marks most = {.step = 4, .end = 1 << 20};
+    const struct marks most = {.step = 4, .end = 4000};
 
     /* Three quarters are needed: nothing is worth it by itself. */
     rig_put(r, 0, 4000);
@@ -357,5 +357,46 @@ Test(store, index_grows_and_forgets)
     cr_assert_eq(rig_put(r, 0, n), n - n / 100);
     rig_again(r);
     cr_assert_eq(rig_count(r, 0, n), n);
+    rig_free(r);
+}
+
+/* ---- Many files ---- */
+
+static size_t open_files(void)
+{
+    DIR *const dir = opendir("/proc/self/fd");
+    size_t n = 0;
+
+    cr_assert(dir);
+    while (readdir(dir))
+        n++;
+    closedir(dir);
+    return n;
+}
+
+Test(store, keeps_few_files_open_and_merges_small_segments)
+{
+    struct rig *const r = rig_new(0, STORE_PLAIN);
+    const unsigned n = 160;
+    char name[32];
+
+    for (unsigned i = 0; i < n; i++) {
+        /* A file of the next number: what is before it is no tail any more. */
+        rig_put(r, i * 4, 4);
+        rig_close(r);
+        snprintf(name, sizeof(name), "%08u.seg", 2 * i + 2);
+        const int fd = openat(r->config.dir, name, O_CREAT | O_WRONLY, 0600);
+        cr_assert(fd >= 0 && close(fd) == 0);
+        rig_open(r);
+    }
+    cr_assert_eq(rig_stats(r).segments, n);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(rig_count(r, 0, n * 4), n * 4);
+    cr_assert(open_files() < 150, "%zu", open_files());
+    OK(sweep(r, &(struct marks){.step = 1, .end = n * 4}, 0));
+    cr_assert_leq(rig_stats(r).segments, 2);
+    cr_assert_eq(rig_count(r, 0, n * 4), n * 4);
+    rig_again(r);
+    cr_assert_eq(rig_count(r, 0, n * 4), n * 4);
     rig_free(r);
 }
