@@ -56,8 +56,27 @@ static enum plt_status make_events(struct request *r, struct plt_io *io,
     return r->json ? PLT_OK : plt_fail(&r->err, PLT_NOMEM, "a manifest");
 }
 
+/* Who asks may say it in the query, as a plain GET has no field of its own. */
+static enum plt_status take_edge(struct request *r)
+{
+    enum plt_status st;
+    char *const edge = reference_query(r->query, "edge", &st);
+
+    if (st != PLT_OK)
+        return plt_fail(&r->err, st, "edge=");
+    if (!edge)
+        return PLT_OK;
+    free(r->edge);
+    r->edge = edge;
+    return r->part == PART_SOURCES
+               ? PLT_OK
+               : plt_fail(&r->err, PLT_INVALID, "edge= is for /sources");
+}
+
 enum MHD_Result handle_manifest(struct request *r)
 {
+    if (!r->is_ready && take_edge(r) != PLT_OK)
+        return answer_error(r, &r->err);
     if (r->is_ready && r->err.status == PLT_OK && !r->content)
         return answer_events(r, make_events);
     return handle_disk(r);

@@ -16,6 +16,7 @@ static const char *const of_extents[] = {"start", "length", "context", "format",
                                          NULL};
 static const char *const of_checksum[] = {"algorithm", "block_size", NULL};
 static const char *const of_index[] = {"format", NULL};
+static const char *const of_manifest[] = {"edge", NULL};
 static const char *const of_nothing[] = {NULL};
 
 #define READ ACCESS_READ
@@ -48,8 +49,8 @@ static const struct route routes[] = {
      is_changed, handle_trace},
     {"/v1/prefetch/", "prefetch", KIND_PREFETCH, META, MIRROR, true, NULL, NULL,
      is_changed, handle_trace},
-    {"/v1/manifest/", "manifest", KIND_MANIFEST, META, 0, true, NULL, NULL,
-     read_only, handle_manifest},
+    {"/v1/manifest/", "manifest", KIND_MANIFEST, META, 0, true, NULL,
+     of_manifest, read_only, handle_manifest},
     {"/v1/blocks/", "blocks", KIND_BLOCK, READ, 0, true, NULL, of_nothing,
      read_only, handle_block},
     {"/v1/origins", "origins", KIND_PLAIN, META, 0, false, NULL, of_list,

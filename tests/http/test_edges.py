@@ -150,6 +150,24 @@ def edges():
     s.stop()
 
 
+@case("... in a field or in the query, which is for sources alone")
+def by_query():
+    s = Platterd({"lab": www})
+    path = "/v1/manifest/lab/disk.raw;layers=raw/sources?edge="
+    me, you = "http://127.0.0.1:8081/", "http://127.0.0.1:8082/a"
+    assert json.loads(s.get(path + me).body) == {"sources": []}
+    got = s.get(path + you.replace("/", "%2F"), {"Platter-Edge": "http://127.0.0.1:9/"})
+    assert json.loads(got.body) == {"sources": [me]}
+    assert sorted(sources(s)) == [me, you]
+    assert json.loads(s.get(path + "http://10.0.0.1/").body)["sources"] != []
+    assert sorted(sources(s)) == [me, you]
+    for part in ("", "/leaves", "/signature"):
+        problem(s.get(f"/v1/manifest/lab/disk.raw{part}?edge={me}"), 400)
+    problem(s.get(path + me + "&edge=" + me), 400)
+    problem(s.get(path + "%00"), 400)
+    s.stop()
+
+
 @case("what is no URL of the client's own address is ignored")
 def ignored():
     s = Platterd({"lab": www})
