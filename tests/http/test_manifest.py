@@ -103,6 +103,17 @@ def _():
     assert len(heads) == 1
 
 
+@case("platter manifest: the same by itself and of a gateway")
+def _():
+    for where, name in ((www + "/", "x.ova"), (www + "/", "size-4097.img"), ("lab/", "z.qcow2")):
+        more = [] if where[0] == "/" else ["--gateway", server.url("")]
+        m = truth if "size" not in name else Manifest(sizes[4097])
+        assert json.loads(platter("manifest", "--json", *more, where + name).stdout) == m.head
+        assert platter("manifest", *more, where + name).stdout.decode() == \
+            f"{m.root}  {where}{name}\n"
+    assert platter("manifest", www + "/none", check=False).returncode != 0
+
+
 @case("lists have the bytes that the layout says, of disks of any size")
 def _():
     for path, m in [("lab/z.qcow2", truth)] + [(f"lab/size-{n}.img", Manifest(d))
