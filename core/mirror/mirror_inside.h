@@ -331,6 +331,9 @@ void *keeper_run(void *mirrors);
 /* ---- mirror_seed.c ---- */
 
 struct seeds *seeds_new(struct mirrors *mirrors);
+/* Their images are closed, and none is opened again: images_free waits for all
+ * that are open.  NULL is fine. */
+void seeds_close(struct seeds *seeds);
 void seeds_free(struct seeds *seeds);
 /* The leaf whose digest begins so, out of an image of this host, verified to
  * begin so: false: none. */

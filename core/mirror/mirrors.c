@@ -308,6 +308,7 @@ void mirrors_stop(struct mirrors *all)
     if (all->has_keeper)
         ASSERT(pthread_join(all->keeper, NULL) == 0);
     all->has_keeper = false;
+    seeds_close(all->seeds);
 }
 
 void mirrors_free(struct mirrors *all)
