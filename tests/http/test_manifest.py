@@ -392,6 +392,10 @@ def _():
         assert sent < len(data) // 256 + 200000, (path, sent)
         for f in os.listdir(OUT):
             os.remove(OUT + "/" + f)
+    end = time.time() + 120  # it is made when it is first asked for
+    while server.get("/v1/manifest/lab/disk.raw;partition=1?format=zsync").status == 503:
+        assert time.time() < end
+        time.sleep(0.5)
     sh(["zsync", "-q", "-o", OUT + "/part.raw",
         server.url("/v1/manifest/lab/disk.raw;partition=1?format=zsync")], cwd=OUT)
     assert open(OUT + "/part.raw", "rb").read() == disk[1 << 20:12 << 20]
