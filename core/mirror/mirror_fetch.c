@@ -144,7 +144,7 @@ static enum plt_status get_block(struct version *v, struct plt_io *io,
 
     if (!url)
         return plt_fail(err, PLT_NOMEM, "an URL");
-    enum plt_status st = source_disk(v->mirror, io, &image, err);
+    enum plt_status st = source_beside(v->mirror, io, &image, err);
     if (st != PLT_OK)
         return st;
     st = image_fetch(image, io, url, buf, MANIFEST_GROUP, &got, err);
