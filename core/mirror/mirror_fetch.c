@@ -149,7 +149,7 @@ static enum plt_status get_packed(struct version *v, struct plt_io *io,
 
     if (!url || !frame)
         return plt_fail(err, PLT_NOMEM, "a block");
-    enum plt_status st = source_disk(v->mirror, io, &image, err);
+    enum plt_status st = source_beside(v->mirror, io, &image, err);
     if (st != PLT_OK)
         return st;
     st = image_fetch(image, io, url, frame, cap, &got, err);

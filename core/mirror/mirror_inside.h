@@ -271,6 +271,14 @@ PLT_MUST_USE MAY_WAIT enum plt_status source_disk(struct mirror *mirror,
                                                   struct plt_io *io,
                                                   struct image **out,
                                                   struct plt_error *err);
+/* What documents of the source's gateway are fetched beside (image_fetch): the
+ * list of groups, which any cache between can keep.  Not the disk: a cache that
+ * does not keep ranges asks for all of it to answer the first one.
+ * PLT_NOT_FOUND: the source has no manifest. */
+PLT_MUST_USE MAY_WAIT enum plt_status source_beside(struct mirror *mirror,
+                                                    struct plt_io *io,
+                                                    struct image **out,
+                                                    struct plt_error *err);
 /* It has another version: what was opened of it before is not asked again. */
 void source_forget(struct mirror *mirror);
 /* Bytes of /v1/manifest/REF/PART, at most 64 stretches. */
