@@ -13,6 +13,7 @@
 
 #include "util/check.h"
 
+struct manifest_file;
 struct request;
 
 enum { CONTENT_ETAG = 96 };
@@ -40,6 +41,10 @@ PLT_MUST_USE enum plt_status request_read(struct request *request,
  * request->content.  The image is open. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 content_of_manifest(struct request *request, struct plt_io *io);
+/* content_export.c: the same in the form of another tool. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+content_of_export(struct request *request, struct plt_io *io,
+                  struct manifest_file *file, struct content **out);
 /* content_block.c: the block that is asked for, read and verified; opens the
  * image. */
 PLT_MUST_USE MAY_WAIT enum plt_status content_of_block(struct request *request,

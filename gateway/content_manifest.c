@@ -109,6 +109,11 @@ static const struct {
     [PART_PREFIXES] = {"prefixes", "application/octet-stream"},
     [PART_SIGNATURE] = {"signature", "text/plain; charset=utf-8"},
     [PART_SOURCES] = {"sources", "application/json"},
+    [PART_BMAP] = {"bmap", "application/xml"},
+    [PART_RAUC] = {"rauc", "application/octet-stream"},
+    [PART_ZSYNC] = {"zsync", "application/x-zsync"},
+    [PART_CAIBX] = {"caibx", "application/octet-stream"},
+    [PART_CHUNK] = {"chunk", "application/octet-stream"},
 };
 
 enum plt_status content_of_manifest(struct request *r, struct plt_io *io)
@@ -131,6 +136,23 @@ enum plt_status content_of_manifest(struct request *r, struct plt_io *io)
         break;
     case PART_LEAVES:
         c = list_new(file, MANIFEST_LIST_LEAVES);
+        break;
+    case PART_RAUC:
+        /* RAUC's block-hash-index is the leaves, whole ones. */
+        if (manifest_file_size(file) % MANIFEST_LEAF)
+            st =
+                plt_fail(&r->err, PLT_UNSUPPORTED,
+                         "a block-hash-index is of whole blocks of 4096 bytes, "
+                         "and the disk has %llu bytes",
+                         (unsigned long long)manifest_file_size(file));
+        else
+            c = list_new(file, MANIFEST_LIST_LEAVES);
+        break;
+    case PART_BMAP:
+    case PART_ZSYNC:
+    case PART_CAIBX:
+    case PART_CHUNK:
+        st = content_of_export(r, io, file, &c);
         break;
     case PART_PREFIXES:
         c = list_new(file, MANIFEST_LIST_PREFIXES);

@@ -21,11 +21,33 @@ static const struct {
                 {"/signature", PART_SIGNATURE},
                 {"/sources", PART_SOURCES}};
 
-void manifest_take_part(struct request *r)
+/* "/chunks/ABCD/ABCD....cacnk", as casync asks for them: which. */
+static bool take_chunk(struct request *r, size_t len)
 {
+    enum { FOLDER = 4, TAIL = 8 + FOLDER + 1 + (MANIFEST_HEX - 1) + 6 };
+    const char *const end = r->path + len - TAIL;
+    const char *const name = end + 8 + FOLDER + 1;
+    char hex[MANIFEST_HEX];
+
+    if (len <= TAIL || strncmp(end, "/chunks/", 8) != 0 ||
+        strncmp(end + 8, name, FOLDER) != 0 || name[-1] != '/' ||
+        strcmp(name + MANIFEST_HEX - 1, ".cacnk") != 0)
+        return false;
+    memcpy(hex, name, MANIFEST_HEX - 1);
+    hex[MANIFEST_HEX - 1] = '\0';
+    r->part_len = TAIL;
+    return manifest_from_hex(hex, r->chunk);
+}
+
+enum plt_status manifest_take_part(struct request *r)
+{
+    static const char *const formats[] = {"json", "bmap", "rauc", "zsync",
+                                          "caibx"};
     const size_t len = strlen(r->path);
+    enum plt_status st;
 
     r->part = PART_HEAD;
+    r->part_len = 0;
     for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
         const size_t n = strlen(suffixes[i].suffix);
         if (len > n && strcmp(r->path + len - n, suffixes[i].suffix) == 0) {
@@ -33,6 +55,23 @@ void manifest_take_part(struct request *r)
             r->part_len = n;
         }
     }
+    if (take_chunk(r, len))
+        r->part = PART_CHUNK;
+    char *const format = reference_query(r->query, "format", &st);
+    if (!format)
+        return st == PLT_OK ? st : plt_fail(&r->err, st, "malformed format");
+    size_t i = 0;
+    while (i < 5 && strcmp(formats[i], format) != 0)
+        i++;
+    if (i == 5)
+        st = plt_fail(&r->err, PLT_INVALID, "format is not known: %.40s",
+                      format);
+    else if (r->part != PART_HEAD)
+        st = plt_fail(&r->err, PLT_INVALID, "a list has no format");
+    else if (i)
+        r->part = (enum manifest_part)(PART_BMAP + i - 1);
+    free(format);
+    return st;
 }
 
 static enum plt_status make_events(struct request *r, struct plt_io *io,

@@ -18,12 +18,13 @@ struct multipart *multipart_new(const struct range *spans, size_t n,
     for (size_t i = 0; i < n; i++) {
         struct part *const p = &m->parts[i];
         p->span = spans[i];
+        /* The first begins with a line break as well, as nginx's and Apache's
+         * do (an empty preamble): zsync counts on it. */
         p->head_len = (size_t)snprintf(
             p->head, sizeof(p->head),
-            "%s--%.*s\r\nContent-Type: application/octet-stream\r\n"
+            "\r\n--%.*s\r\nContent-Type: application/octet-stream\r\n"
             "Content-Range: bytes %llu-%llu/%llu\r\n\r\n",
-            i ? "\r\n" : "", MULTIPART_BOUNDARY, boundary,
-            (unsigned long long)spans[i].first,
+            MULTIPART_BOUNDARY, boundary, (unsigned long long)spans[i].first,
             (unsigned long long)spans[i].last, (unsigned long long)size);
         m->len += p->head_len + (spans[i].last - spans[i].first + 1);
     }

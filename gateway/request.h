@@ -53,7 +53,12 @@ enum manifest_part {
     PART_LEAVES,
     PART_PREFIXES,
     PART_SIGNATURE,
-    PART_SOURCES
+    PART_SOURCES,
+    PART_BMAP, /* and on: by format= */
+    PART_RAUC,
+    PART_ZSYNC,
+    PART_CAIBX,
+    PART_CHUNK /* of caibx */
 };
 
 enum { PEER_TEXT = 64 };
@@ -123,7 +128,8 @@ struct request {
     struct image *image;
     struct content *content; /* what is served instead of its disk; new */
     enum manifest_part part;
-    size_t part_len; /* of the path's end that names it */
+    size_t part_len;                /* of the path's end that names it */
+    uint8_t chunk[MANIFEST_DIGEST]; /* which, of PART_CHUNK */
     /* of /v1/blocks */
     manifest_digest root;
     uint64_t block_number;
@@ -198,8 +204,9 @@ void request_resume(struct request *request);
 /* handle_disk.c */
 enum MHD_Result handle_disk(struct request *request);
 /* handle_manifest.c */
-/* What the path's end names, which is then no part of the reference. */
-void manifest_take_part(struct request *request);
+/* What the path's end or format= names; the end is then no part of the
+ * reference. */
+PLT_MUST_USE enum plt_status manifest_take_part(struct request *request);
 enum MHD_Result handle_manifest(struct request *request);
 enum MHD_Result handle_block(struct request *request);
 /* handle_json.c */

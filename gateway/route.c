@@ -16,7 +16,7 @@ static const char *const of_extents[] = {"start", "length", "context", "format",
                                          NULL};
 static const char *const of_checksum[] = {"algorithm", "block_size", NULL};
 static const char *const of_index[] = {"format", NULL};
-static const char *const of_manifest[] = {"edge", NULL};
+static const char *const of_manifest[] = {"format", "edge", NULL};
 static const char *const of_nothing[] = {NULL};
 
 #define READ ACCESS_READ
@@ -165,7 +165,9 @@ static enum plt_status parse_reference(struct request *r)
     char *path = r->path + strlen(route->path), cut = '\0', *end = NULL;
 
     if (route->kind == KIND_MANIFEST) {
-        manifest_take_part(r);
+        r->err.status = manifest_take_part(r);
+        if (r->err.status != PLT_OK)
+            return r->err.status;
         end = r->path + strlen(r->path) - r->part_len;
         cut = *end;
         *end = '\0';

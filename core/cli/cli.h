@@ -159,6 +159,7 @@ int cmd_plugins(const struct command_run *run);
 int cmd_token(const struct command_run *run);
 int cmd_sign(const struct command_run *run);
 int cmd_checksum(const struct command_run *run);
+int cmd_manifest(const struct command_run *run);
 int cmd_read(const struct command_run *run);
 int cmd_convert(const struct command_run *run);
 int cmd_compare(const struct command_run *run);

@@ -22,6 +22,7 @@ static const char usage_text[] =
     "  snapshots SPEC    the snapshots inside an image\n"
     "  check SPEC        are the image's own tables sound\n"
     "  checksum SPEC     digest of the guest disk\n"
+    "  manifest SPEC     its root: the disk's identity, whatever wraps it\n"
     "  read SPEC         bytes of the guest disk to standard output\n"
     "  convert SPEC OUT  the guest disk as a raw, sparse file\n"
     "  compare A B       are two guest disks the same\n"
@@ -100,6 +101,7 @@ static const struct command {
                 {"snapshots", cmd_snapshots, 1, "one SPEC is needed"},
                 {"check", cmd_check, 1, "one SPEC is needed"},
                 {"checksum", cmd_checksum, 1, "one SPEC is needed"},
+                {"manifest", cmd_manifest, 1, "one SPEC is needed"},
                 {"read", cmd_read, 1, "one SPEC is needed"},
                 {"convert", cmd_convert, 2, "a SPEC and a file are needed"},
                 {"compare", cmd_compare, 2, "two SPECs are needed"},

@@ -16,6 +16,7 @@
 #include "cache/cache.h"
 #include "manifest/manifest_folder.h"
 #include "manifest/manifest_roots.h"
+#include "manifest/manifests_export.h"
 #include "util/auto.h"
 #include "util/clock.h"
 #include "util/lock.h"
@@ -39,6 +40,7 @@ struct manifests {
     struct manifests_owner owner;
     int dir; /* -1: none */
     struct manifest_roots *roots;
+    struct manifest_exports *exports;
     struct lock files;
     struct lock lock;
     struct cond moved;
@@ -77,7 +79,8 @@ enum plt_status manifests_new(const struct manifests_config *config,
         st = manifest_folder_open(config->state_dir, &m->dir, err);
     if (st == PLT_OK) {
         m->roots = manifest_roots_new(m->dir);
-        if (!m->roots)
+        m->exports = manifest_exports_new(m->dir);
+        if (!m->roots || !m->exports)
             st = plt_fail(err, PLT_NOMEM, "manifests");
     }
     if (st == PLT_OK)
@@ -125,6 +128,7 @@ void manifests_free(struct manifests *m)
     while (m->n)
         remove_locked(m, m->v[0]);
     lock_give(&m->lock);
+    manifest_exports_free(m->exports);
     manifest_roots_free(m->roots);
     if (m->dir >= 0)
         (void)close(m->dir);
@@ -140,9 +144,9 @@ void manifests_set_owner(struct manifests *m,
     m->owner = *owner;
 }
 
-int manifests_dir(const struct manifests *m)
+struct manifest_exports *manifests_exports(const struct manifests *m)
 {
-    return m->dir;
+    return m->exports;
 }
 
 void manifests_totals(struct manifests *m, struct manifests_totals *out)

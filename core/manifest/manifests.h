@@ -76,6 +76,10 @@ size_t manifests_references(struct manifests *manifests,
                             const manifest_digest root, uint64_t n,
                             struct reference *out);
 
+struct manifest_exports;
+/* manifests_export.h; borrowed. */
+struct manifest_exports *manifests_exports(const struct manifests *manifests);
+
 /* Since the start. */
 struct manifests_totals {
     uint64_t made, failed, dropped;
@@ -83,7 +87,4 @@ struct manifests_totals {
 };
 void manifests_totals(struct manifests *manifests,
                       struct manifests_totals *out);
-/* The folder, borrowed; -1: none. */
-int manifests_dir(const struct manifests *manifests);
-
 #endif

@@ -67,6 +67,7 @@ struct version {
     struct manifest_file *file;
     uint64_t size, n_groups;
     bool is_listed;
+    uint64_t held;    /* bytes of the budget */
     bool is_direct;   /* the source has no manifest: digests are of what came */
     bool is_passing;  /* and nothing is kept: until the manifest is there */
     char etag[128];   /* direct: of the source's image */
@@ -103,6 +104,7 @@ struct mirror {
     struct mirror_entry entry;
     bool is_removed, is_paused;
     atomic_bool is_halted; /* either: the background ends */
+    atomic_bool is_gone;   /* removed: for who has no lock */
     struct mirror_counts
         counts;                /* of what is asked before there is a version */
     struct version *current;   /* what is served; NULL: not looked at yet */
@@ -207,6 +209,8 @@ version_new(struct mirror *mirror, uint64_t size, const char *file_name,
             struct version **out, struct plt_error *err);
 void version_ref(struct version *version);
 void version_unref(struct version *version); /* NULL is fine */
+/* The budget goes with the images, and some versions after them. */
+void version_give_memory(struct version *version);
 /* References to all that are alive: new array of *n; NULL without memory. */
 struct version **versions_all(struct mirrors *mirrors, size_t *n);
 /* What a version's file says is here: the store is asked.  Ends early when
@@ -331,6 +335,9 @@ void *keeper_run(void *mirrors);
 /* ---- mirror_seed.c ---- */
 
 struct seeds *seeds_new(struct mirrors *mirrors);
+/* Their images are closed, and none is opened again: images_free waits for all
+ * that are open.  NULL is fine. */
+void seeds_close(struct seeds *seeds);
 void seeds_free(struct seeds *seeds);
 /* The leaf whose digest begins so, out of an image of this host, verified to
  * begin so: false: none. */

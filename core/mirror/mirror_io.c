@@ -16,7 +16,9 @@ static bool is_cancelled(const struct plt_io *io)
         return true;
     if (m->outer)
         return m->outer->cancelled(m->outer);
-    return atomic_load(&m->mirror->is_halted);
+    /* A paused mirror may be looked at, or its disk could not be read. */
+    return m->version ? atomic_load(&m->mirror->is_halted)
+                      : atomic_load(&m->mirror->is_gone);
 }
 
 void mirror_add_rate(struct mirror *m, uint64_t bytes)

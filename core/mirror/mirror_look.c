@@ -109,6 +109,26 @@ static enum plt_status get(struct mirror *m, struct plt_io *io,
     return PLT_OK;
 }
 
+/* A gateway signs "image=REF root=ROOT": one image's manifest must not be taken
+ * for another's.  Others may say what they like. */
+static bool is_of_image(struct mirror *m, const char *comment)
+{
+    static const char key[] = "image=";
+    struct plt_error ignored;
+    struct source source;
+
+    if (strncmp(comment, key, sizeof(key) - 1) != 0)
+        return true;
+    if (source_parse(&source, m->entry.source, &ignored) != PLT_OK)
+        return false;
+    const char *const name = comment + sizeof(key) - 1;
+    const size_t len = strlen(source.path);
+    const bool is = strncmp(name, source.path, len) == 0 &&
+                    (name[len] == '\0' || name[len] == ' ');
+    source_release(&source);
+    return is;
+}
+
 /* Compared with the keys: "good", or "none" where it need not be. */
 static enum plt_status check_signature(struct mirror *m, struct plt_io *io,
                                        struct image *disk, const char *head,
@@ -150,6 +170,10 @@ static enum plt_status check_signature(struct mirror *m, struct plt_io *io,
         return plt_fail(err, PLT_DENIED, "the manifest's signature: %.150s",
                         why.text);
     }
+    if (!is_of_image(m, comment))
+        return plt_fail(err, PLT_DENIED,
+                        "the manifest's signature is of another image: %.120s",
+                        comment);
     (void)snprintf(out->signature, sizeof(out->signature), "good");
     return PLT_OK;
 }
@@ -272,6 +296,11 @@ static enum plt_status take_version(struct mirror *m, struct version *v,
     struct version *old = NULL, *other = NULL;
 
     lock_take(&m->lock);
+    if (m->is_removed) {
+        lock_give(&m->lock);
+        version_unref(v);
+        return plt_fail(err, PLT_CANCELLED, "the mirror was deleted");
+    }
     /* A complete version is served until the next one is, too; of two that are
      * not, the newer. */
     const bool is_beside = m->current && !m->current->is_passing &&

@@ -125,6 +125,10 @@ static enum plt_status switch_to(struct mirror *m, struct version *v,
 
     lock_take(&m->lock);
     const bool is_coming = m->coming == v;
+    if (!is_coming && m->current != v) { /* there is a newer one by now */
+        lock_give(&m->lock);
+        return PLT_OK;
+    }
     if (is_coming) {
         old = m->current;
         m->current = v;

@@ -125,7 +125,7 @@ enum plt_status out_open(const char *path, uint64_t size, bool is_complete,
                          struct out_file **out, struct plt_error *err)
 {
     struct out_file *const o = calloc(1, sizeof(*o));
-    bool is_file;
+    bool is_file = false;
 
     if (!o)
         return plt_fail(err, PLT_NOMEM, "an output");

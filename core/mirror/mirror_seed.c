@@ -72,12 +72,24 @@ static void cool(struct seed *seed)
     seed->state = COLD;
 }
 
+void seeds_close(struct seeds *s)
+{
+    if (!s)
+        return;
+    lock_take(&s->lock);
+    for (size_t i = 0; i < s->n; i++) {
+        cool(&s->seed[i]);
+        s->seed[i].state = BAD;
+        s->seed[i].retry_ns = CLOCK_NEVER;
+    }
+    lock_give(&s->lock);
+}
+
 void seeds_free(struct seeds *s)
 {
     if (!s)
         return;
-    for (size_t i = 0; i < s->n; i++)
-        cool(&s->seed[i]);
+    seeds_close(s);
     lock_release(&s->lock);
     free(s);
 }

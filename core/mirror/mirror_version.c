@@ -11,11 +11,15 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "cache/cache.h"
 #include "mirror/mirror_inside.h"
 #include "mirror/mirror_output.h"
 #include "util/auto.h"
 #include "util/check.h"
 #include "util/clock.h"
+
+/* Bytes of memory for a group, its digest in the file's memory included. */
+enum { PER_GROUP = 48 };
 
 static void make_name(char *out, size_t cap)
 {
@@ -48,14 +52,24 @@ enum plt_status version_new(struct mirror *mirror, uint64_t size,
         (void)snprintf(v->file_name, sizeof(v->file_name), "%s", file_name);
     else
         make_name(v->file_name, sizeof(v->file_name));
-    v->state = calloc(n + 1, sizeof(*v->state));
-    v->here = calloc(n + 1, sizeof(*v->here));
-    v->data = calloc(n + 1, sizeof(*v->data));
-    enum plt_status st =
-        v->state && v->here && v->data && n < UINT32_MAX
-            ? manifest_file_open(mirror->mirrors->dir, v->file_name, size,
-                                 &v->file, err)
-            : plt_fail(err, PLT_NOMEM, "a version");
+    enum plt_status st = PLT_OK;
+    if (n >= UINT32_MAX ||
+        !cache_mem_take(images_cache(mirror->mirrors->images), n * PER_GROUP)) {
+        st = plt_fail(err, PLT_NOMEM,
+                      "a disk of %llu MiB to be mirrored: it would take %llu "
+                      "MiB of the cache",
+                      (unsigned long long)n,
+                      (unsigned long long)(n * PER_GROUP >> 20));
+    } else {
+        v->held = n * PER_GROUP;
+        v->state = calloc(n + 1, sizeof(*v->state));
+        v->here = calloc(n + 1, sizeof(*v->here));
+        v->data = calloc(n + 1, sizeof(*v->data));
+        st = v->state && v->here && v->data
+                 ? manifest_file_open(mirror->mirrors->dir, v->file_name, size,
+                                      &v->file, err)
+                 : plt_fail(err, PLT_NOMEM, "a version");
+    }
     if (st != PLT_OK) {
         version_unref(v);
         return st;
@@ -107,6 +121,13 @@ static void unlist(struct version *v)
     lock_give(&all->versions_lock);
 }
 
+void version_give_memory(struct version *v)
+{
+    if (v->held)
+        cache_mem_give(images_cache(v->mirrors->images), v->held);
+    v->held = 0;
+}
+
 void version_ref(struct version *v)
 {
     (void)atomic_fetch_add(&v->refs, 1);
@@ -126,6 +147,7 @@ void version_unref(struct version *v)
         atomic_store(&all->must_sweep, true);
     }
     out_close(v->out);
+    version_give_memory(v);
     free(v->state);
     free(v->here);
     free(v->data);

@@ -387,14 +387,24 @@ static enum plt_status get_ranges(struct window *w, struct plt_io *io,
     enum plt_status st =
         n ? fetch_leaves(w->v, io, leaves, n, w->buf, err) : PLT_OK;
     const uint8_t *data = w->buf;
-    for (size_t k = 0; k < n_some && st == PLT_OK; k++) {
+    if (st != PLT_OK)
+        return st;
+    for (size_t k = 0; k < n_some; k++) {
         size_t which[MANIFEST_LEAVES], of = 0;
+        struct plt_error why;
         for (size_t i = 0; i < some[k]->n; i++) {
             if (some[k]->what[i] == MISSING)
                 which[of++] = i;
         }
-        st = complete(w, io, some[k], data, which, of, err);
+        const enum plt_status one =
+            complete(w, io, some[k], data, which, of, &why);
         data += of * MANIFEST_LEAF;
+        if (one == PLT_OK)
+            continue;
+        *err = why;
+        st = one;
+        if (one != PLT_ORIGIN) /* of one that is sent wrong others are not */
+            break;
     }
     return st;
 }

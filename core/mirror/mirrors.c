@@ -66,6 +66,7 @@ static void end(struct mirror *m)
     struct version *const current = STEAL(m->current);
     struct version *const coming = STEAL(m->coming);
     m->is_removed = true;
+    atomic_store(&m->is_gone, true);
     atomic_store(&m->is_halted, true);
     cond_wake_all(&m->moved);
     lock_give(&m->lock);
@@ -308,6 +309,14 @@ void mirrors_stop(struct mirrors *all)
     if (all->has_keeper)
         ASSERT(pthread_join(all->keeper, NULL) == 0);
     all->has_keeper = false;
+    seeds_close(all->seeds);
+    size_t n;
+    struct version **const list = versions_all(all, &n);
+    for (size_t i = 0; i < n; i++) {
+        version_give_memory(list[i]);
+        version_unref(list[i]);
+    }
+    free(list);
 }
 
 void mirrors_free(struct mirrors *all)

@@ -130,15 +130,11 @@ static void seal(struct store *store, struct segment *s, int fd)
     directory_release(&s->directory);
 }
 
-static void keep_open(struct store *store, struct segment *s,
-                      enum segment_state state)
+static void keep_open(struct store *store, struct segment *s)
 {
-    s->state = state;
+    s->state = SEGMENT_TAIL;
     s->refs++;
-    s->next = store->unsealed;
-    store->unsealed = s;
-    if (state == SEGMENT_TAIL)
-        store->open = s;
+    store->unsealed = store->open = s;
 }
 
 static enum plt_status load_unsealed(struct store *store, struct segment *s,
@@ -149,7 +145,13 @@ static enum plt_status load_unsealed(struct store *store, struct segment *s,
 
     if (!scratch)
         return plt_fail(err, PLT_NOMEM, "reading a segment");
-    const bool is_synced = fdatasync(fd) == 0;
+    /* It may hold what was promised: it stays as it is when the disk fails. */
+    if (fdatasync(fd) != 0) {
+        const int sys = errno;
+        store_scratch_give(store, scratch);
+        return plt_fail_sys(err, PLT_IO, sys, "syncing segment %" PRIu32,
+                            s->number);
+    }
     (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     const uint64_t end =
         segment_walk(fd, s->bytes, s->secret, scratch, add_walked, &w);
@@ -164,11 +166,9 @@ static enum plt_status load_unsealed(struct store *store, struct segment *s,
     }
     if (s->bytes > end && ftruncate(fd, (off_t)end) == 0)
         segment_set_bytes(store, s, end);
-    s->synced = is_synced ? end : 0;
-    if (!is_synced)
-        keep_open(store, s, SEGMENT_SUSPECT);
-    else if (!store->open && s->number + 1 == store->next_number)
-        keep_open(store, s, SEGMENT_TAIL);
+    s->synced = end;
+    if (s->number + 1 == store->next_number)
+        keep_open(store, s);
     else
         seal(store, s, fd);
     return PLT_OK;

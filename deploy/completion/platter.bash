@@ -5,7 +5,7 @@
 _platter()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local commands="info map members partitions snapshots check checksum read convert
+    local commands="info map members partitions snapshots check checksum manifest read convert
         compare index bench plugins token sign"
     local options="--member --partition --snapshot --vmstate --layers -f --secret-file
         --secret --offset --length --context --algorithm --block-size -O --resume --verify

@@ -214,7 +214,7 @@ static void kill_once(int dir, uint64_t seed)
 {
     struct span span;
     uint64_t state = seed + 77;
-    int pipes[2], status;
+    int pipes[2], status = 0;
 
     must(pipe(pipes) == 0, "pipe", NULL);
     const pid_t pid = fork();

@@ -205,7 +205,7 @@ def curl_list():
         "-r", ",".join(f"{a}-{b}" for a, b in want), U])
     head = open(tmp + "/h").read()
     boundary = re.search(r"(?i)content-type: multipart/byteranges; boundary=(\S+)", head)[1]
-    body = b"\r\n" + open(tmp + "/m", "rb").read()
+    body = open(tmp + "/m", "rb").read()
     pieces = body.split(b"\r\n--" + boundary.encode())
     assert pieces[-1] == b"--\r\n" and len(pieces) == len(want) + 2
     for (a, b), p in zip(want, pieces[1:-1]):

@@ -103,6 +103,17 @@ def _():
     assert len(heads) == 1
 
 
+@case("platter manifest: the same by itself and of a gateway")
+def _():
+    for where, name in ((www + "/", "x.ova"), (www + "/", "size-4097.img"), ("lab/", "z.qcow2")):
+        more = [] if where[0] == "/" else ["--gateway", server.url("")]
+        m = truth if "size" not in name else Manifest(sizes[4097])
+        assert json.loads(platter("manifest", "--json", *more, where + name).stdout) == m.head
+        assert platter("manifest", *more, where + name).stdout.decode() == \
+            f"{m.root}  {where}{name}\n"
+    assert platter("manifest", www + "/none", check=False).returncode != 0
+
+
 @case("lists have the bytes that the layout says, of disks of any size")
 def _():
     for path, m in [("lab/z.qcow2", truth)] + [(f"lab/size-{n}.img", Manifest(d))
@@ -202,7 +213,7 @@ def _():
                 f.seek(random.randrange(end))
                 f.write(random.randbytes(1))
     server = Platterd(origins, "--state", state)
-    for name in WRAPS[:4] + [f"size-{n}.img" for n in sizes]:
+    for name in WRAPS + [f"size-{n}.img" for n in sizes]:
         m = truth if name in WRAPS else Manifest(sizes[int(name[5:-4])])
         for _ in range(10):  # 503: it is being made anew
             r = server.get(f"/v1/manifest/lab/{name}/leaves")
@@ -295,6 +306,120 @@ def _():
     for headers in (b, {}, {"Authorization": "Bearer " + "v" * 40}):
         r = get(f"/v1/blocks/{truth.root}/0", 404, s=s, **headers)
         assert json.loads(r.body)["detail"] == json.loads(unknown.body)["detail"]
+    s.stop()
+
+
+# ---- Other tools, which are the oracles
+
+OUT = tmp + "/out"
+os.makedirs(OUT)
+EXPORTS = [("lab/z.qcow2", disk), ("web/x.ova", disk), ("lab/size-3145723.img", None),
+           ("lab/size-4097.img", None), ("lab/size-1.img", None)]
+
+
+def bytes_of(path, data):
+    return data if data is not None else open(www + "/" + path.split("/")[1], "rb").read()
+
+
+@case("bmap: bmaptool copies by it, and leaves what is zeros alone")
+def _():
+    for path, data in EXPORTS:
+        data, to = bytes_of(path, data), OUT + "/bmap.raw"
+        r = get(f"/v1/manifest/{path}?format=bmap")
+        assert r.getheader("Content-Type") == "application/xml"
+        open(OUT + "/x.bmap", "wb").write(r.body)
+        if os.path.exists(to):
+            os.remove(to)
+        sh(["bmaptool", "copy", "--bmap", OUT + "/x.bmap", server.url("/disk/" + path), to])
+        assert open(to, "rb").read() == data, path
+        used = sum(1 for l in Manifest(data).leaves if l != ZERO)
+        assert b"<MappedBlocksCount> %d " % used in r.body, path
+    assert os.stat(to).st_blocks <= 16
+    # One that is changed is refused: the sums are looked at.
+    open(OUT + "/bad.bmap", "wb").write(r.body.replace(b'chksum="', b'chksum="0', 1))
+    r = subprocess.run(["bmaptool", "copy", "--bmap", OUT + "/bad.bmap",
+                        server.url("/disk/" + path), to], capture_output=True)
+    assert r.returncode != 0
+
+
+@case("rauc: the leaves as they are, of whole blocks alone")
+def _():
+    r = get("/v1/manifest/lab/x.ova?format=rauc")
+    assert r.body == truth.lists["leaves"] and r.getheader("ETag") == f'"{truth.root}-rauc"'
+    why = problem(server.get("/v1/manifest/lab/size-4097.img?format=rauc"), 501, "unsupported")
+    assert "4097 bytes" in why["detail"], why
+
+
+@case("zsync: its client makes the disk out of an older one, and fetches the rest")
+def _():
+    for path, data in EXPORTS:
+        data = bytes_of(path, data)
+        old = bytearray(data)
+        for _ in range(3):
+            at = random.randrange(len(old))
+            old[at] ^= 255
+        open(OUT + "/old.raw", "wb").write(old)
+        before = metric("platter_sent_bytes_total")
+        sh(["zsync", "-q", "-i", OUT + "/old.raw", "-o", OUT + "/new.raw",
+            server.url(f"/v1/manifest/{path}?format=zsync")], cwd=OUT, timeout=60)
+        assert open(OUT + "/new.raw", "rb").read() == data, path
+        sent = metric("platter_sent_bytes_total") - before
+        assert sent < len(data) // 256 + 200000, (path, sent)
+        for f in os.listdir(OUT):
+            os.remove(OUT + "/" + f)
+    sh(["zsync", "-q", "-o", OUT + "/part.raw",
+        server.url("/v1/manifest/lab/disk.raw;partition=1?format=zsync")], cwd=OUT)
+    assert open(OUT + "/part.raw", "rb").read() == disk[1 << 20:12 << 20]
+
+
+@case("caibx: casync makes the same index, and reads the disk out of virtual chunks")
+def _():
+    for path, data in EXPORTS:
+        data = bytes_of(path, data)
+        r = get(f"/v1/manifest/{path}?format=caibx")
+        open(OUT + "/x.caibx", "wb").write(r.body)
+        open(OUT + "/x.raw", "wb").write(data)
+        sh(["casync", "make", "--chunk-size=65536:65536:65536", "--store=" + OUT + "/own",
+            OUT + "/own.caibx", OUT + "/x.raw"])
+        assert open(OUT + "/own.caibx", "rb").read() == r.body, path
+        sh(["casync", "extract", "--seed-output=no", "--store=" +
+            server.url(f"/v1/manifest/{path}/chunks"), OUT + "/x.caibx", OUT + "/back.raw"])
+        assert open(OUT + "/back.raw", "rb").read() == data, path
+        sh(f"rm -rf {OUT}/*")
+    id_ = hashlib.new("sha512_256", bytes(65536)).hexdigest()
+    get(f"/v1/manifest/lab/z.qcow2/chunks/{id_[:4]}/{id_}.cacnk")
+    for bad in (f"{id_[:4]}/{'0' * 64}.cacnk", f"0000/{id_}.cacnk", f"{id_[:4]}/{id_}",
+                f"{id_[:4]}/{id_.upper()}.cacnk"):
+        assert server.get("/v1/manifest/lab/z.qcow2/chunks/" + bad).status in (404, 403), bad
+
+
+@case("exports are content: ranges, ETags, a state folder; what cannot be says why")
+def _():
+    for form in ("bmap", "rauc", "zsync", "caibx"):
+        path = "/v1/manifest/lab/z.qcow2?format=" + form
+        whole = get(path)
+        n = len(whole.body)
+        assert server.range(path, n // 3, n // 3) == whole.body[n // 3:n // 3 + n // 3]
+        get(path, 304, If_None_Match=whole.getheader("ETag"))
+        if form != "rauc":
+            r = problem(server.get("/v1/manifest/lab/size-0.img?format=" + form), 501)
+            assert "empty" in r["detail"]
+    assert get("/v1/manifest/lab/z.qcow2?format=zsync").getheader("ETag") != \
+        get("/v1/manifest/lab/x.ova?format=zsync").getheader("ETag")
+    assert get("/v1/manifest/lab/z.qcow2?format=bmap").body == \
+        get("/v1/manifest/lab/x.ova?format=bmap").body
+    names = os.listdir(state + "/manifests")
+    assert {f"{truth.root}.{x}" for x in ("bmap", "zsync", "caibx")} <= set(names)
+    for bad in ("?format=x", "/leaves?format=bmap", "?format=", "?format=bmap&format=bmap"):
+        problem(server.get("/v1/manifest/lab/z.qcow2" + bad), 400)
+    s = Platterd({"lab": www})  # without a folder
+    for form in ("bmap", "zsync", "caibx"):
+        for _ in range(2):
+            assert get(f"/v1/manifest/lab/z.qcow2?format={form}", s=s).body == \
+                get(f"/v1/manifest/lab/z.qcow2?format={form}").body
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(lambda i: get("/v1/manifest/lab/x.ova?format=bmap", s=s).body,
+                                range(6)))) == 1
     s.stop()
 
 

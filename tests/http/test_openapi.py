@@ -876,6 +876,12 @@ def manifests():
     r = server.get(head, {"Accept": "text/event-stream"})
     text = conforms(head, "get", r)
     assert json.loads(text.strip().split("data: ")[-1])["root"] == root_of("lab/disk.raw")
+    for form in ("bmap", "rauc", "zsync", "caibx"):
+        r = server.get(head + "?format=" + form)
+        assert r.status == 200, form
+        conforms(head, "get", r)
+    id_ = hashlib.new("sha512_256", server.get("/disk/lab/disk.raw").body[:65536]).hexdigest()
+    ask(f"{head}/chunks/{id_[:4]}/{id_}.cacnk")
     ask(f"/v1/blocks/{'0' * 64}/0", 404)
     ask(block + "?x=1", 400, "invalid")
 

@@ -130,7 +130,7 @@ def parts(a):
     assert m, a.fields
     # RFC 2046 5.1.1, by hand: parsers of mail change line ends
     line = b"\r\n--" + m[1].encode()
-    first, *rest = (b"\r\n" + a.body).split(line)
+    first, *rest = a.body.split(line)  # an empty preamble: zsync wants it
     assert first == b"" and rest[-1] == b"--\r\n", (first, rest[-1])
     out = []
     for p in rest[:-1]:

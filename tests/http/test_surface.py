@@ -34,7 +34,8 @@ def multi(spec, where=None, path=U, **headers):
     # The email parser tidies line ends in bodies: cut by hand, by the boundary.
     boundary = kind.split("boundary=")[1].encode()
     parts = []
-    rest = r.body
+    assert r.body.startswith(b"\r\n")  # an empty preamble
+    rest = r.body[2:]
     assert rest.startswith(b"--" + boundary + b"\r\n")
     while not rest.startswith(b"--" + boundary + b"--"):
         head, _, rest = rest.partition(b"\r\n\r\n")

@@ -190,3 +190,44 @@ Test(power, cut_after_both_keeps_what_was_synced)
 {
     runs(300, 5, 60, 150);
 }
+
+Test(power, a_start_that_cannot_sync_fails_and_harms_nothing)
+{
+    struct rig *const r = rig_new(64 << 20, STORE_PLAIN);
+
+    rig_put(r, 0, 700); /* a full segment, and a tail */
+    rig_close(r);
+    disk_watch(r->config.dir, 1);
+    disk_set_failing(0, 1000);
+    cr_assert_eq(store_open(&r->config, &r->store, &r->err), PLT_IO);
+    r->store = NULL;
+    disk_unwatch();
+    rig_open(r);
+    cr_assert_eq(rig_count(r, 0, 700), 700);
+    rig_free(r);
+}
+
+Test(power, no_sync_succeeds_before_what_failed_is_on_the_disk)
+{
+    struct rig *const r = folder(), *const after = folder();
+
+    disk_watch(r->config.dir, 1);
+    rig_open(r);
+    rig_put(r, 0, 100);
+    disk_set_failing(0, 1000);
+    for (int i = 0; i < 50; i++) {
+        cr_assert_eq(store_sync(r->store, &r->err), PLT_IO);
+        rig_put(r, 100 + (uint64_t)i, 1);
+    }
+    cr_assert_eq(rig_count(r, 0, 150), 150);
+    disk_set_failing(0, 0);
+    OK(store_sync(r->store, &r->err));
+    disk_cut_after(0, after->config.dir);
+    rig_open(after);
+    cr_assert_eq(rig_count(after, 0, 150), 150);
+    cr_assert_eq(rig_count(r, 0, 150), 150);
+    cr_assert(rig_stats(r).segments < 60);
+    rig_free(after);
+    rig_free(r);
+    disk_unwatch();
+}
