@@ -293,7 +293,8 @@ static enum plt_status read_block(struct version *v, struct plt_io *outer,
         return plt_fail(err, PLT_TIMEOUT,
                         "not mirrored yet, and the source is away");
     mirror_io_init(&io, v->mirror, v, outer, PLT_IO_EXACT);
-    enum plt_status st = fetch_block(v, &io.io, g, block, err);
+    uint64_t cost = 0;
+    enum plt_status st = fetch_block(v, &io.io, g, block, &cost, err);
     st = blame(v->mirror, st, err);
     if (st != PLT_OK)
         return st;

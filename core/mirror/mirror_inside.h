@@ -246,6 +246,8 @@ void mirror_io_init(struct mirror_io *m, struct mirror *mirror,
                     uint32_t flags);
 /* Wait until so many bytes may be fetched; false: stopped meanwhile. */
 MAY_WAIT bool mirror_pace(struct mirror *mirror, uint64_t bytes);
+/* It were fewer: so many need not have been waited for. */
+void mirror_pace_back(struct mirror *mirror, uint64_t bytes);
 /* So many bytes of the disk more are here; how many a second came, lately. */
 void mirror_add_rate(struct mirror *mirror, uint64_t bytes);
 uint64_t mirror_rate(struct mirror *mirror);
@@ -301,10 +303,16 @@ fetch_digests(struct version *version, struct plt_io *io, uint64_t g,
 PLT_MUST_USE MAY_WAIT enum plt_status
 fetch_leaves(struct version *version, struct plt_io *io, const uint64_t *leaves,
              size_t n, uint8_t *buf, struct plt_error *err);
+/* The same as one frame of the source's, compressed, under a name that any
+ * cache may keep: edges that go from one version to the next ask for the same.
+ * *cost grows by the bytes that came. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+fetch_packed(struct version *version, struct plt_io *io, const uint64_t *leaves,
+             size_t n, uint8_t *buf, uint64_t *cost, struct plt_error *err);
 /* The whole group g, from a sibling or the source, as an immutable block. */
 PLT_MUST_USE MAY_WAIT enum plt_status fetch_block(struct version *version,
                                                   struct plt_io *io, uint64_t g,
-                                                  uint8_t *buf,
+                                                  uint8_t *buf, uint64_t *cost,
                                                   struct plt_error *err);
 /* What the source sent is not what its manifest says: counted, named. */
 PLT_MUST_USE enum plt_status fetch_refused(struct version *version,

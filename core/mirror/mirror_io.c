@@ -128,3 +128,25 @@ bool mirror_pace(struct mirror *m, uint64_t bytes)
         lock_give(&m->lock);
     }
 }
+
+static void give_allowance(uint64_t *until, uint64_t rate, uint64_t bytes)
+{
+    const uint64_t cost =
+        (uint64_t)((double)bytes * (double)NS_PER_S / (double)rate);
+    *until = *until > cost ? *until - cost : 0;
+}
+
+void mirror_pace_back(struct mirror *m, uint64_t bytes)
+{
+    struct mirrors *const all = m->mirrors;
+
+    lock_take(&m->lock);
+    if (m->entry.bandwidth)
+        give_allowance(&m->allowance_ns, m->entry.bandwidth, bytes);
+    lock_give(&m->lock);
+    if (!all->config.bandwidth)
+        return;
+    lock_take(&all->lock);
+    give_allowance(&all->allowance_ns, all->config.bandwidth, bytes);
+    lock_give(&all->lock);
+}

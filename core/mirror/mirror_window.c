@@ -347,10 +347,14 @@ static enum plt_status get_block(struct window *w, struct plt_io *io,
 {
     size_t which[MANIFEST_LEAVES], n = 0;
 
-    if (!mirror_pace(w->v->mirror, manifest_group_bytes(w->v->size, gr->g)))
+    const uint64_t bytes = manifest_group_bytes(w->v->size, gr->g);
+    uint64_t cost = 0;
+    if (!mirror_pace(w->v->mirror, bytes))
         return plt_fail(err, PLT_CANCELLED, "a mirror");
     io->deadline_ns = clock_after_ms(MIRROR_DATA_MS);
-    enum plt_status st = fetch_block(w->v, io, gr->g, w->buf, err);
+    enum plt_status st = fetch_block(w->v, io, gr->g, w->buf, &cost, err);
+    if (cost < bytes)
+        mirror_pace_back(w->v->mirror, bytes - cost);
     if (st != PLT_OK)
         return st;
     for (size_t i = 0; i < gr->n; i++) {
@@ -384,8 +388,15 @@ static enum plt_status get_ranges(struct window *w, struct plt_io *io,
     if (n && !mirror_pace(w->v->mirror, n * MANIFEST_LEAF))
         return plt_fail(err, PLT_CANCELLED, "a mirror");
     io->deadline_ns = clock_after_ms(MIRROR_DATA_MS);
-    enum plt_status st =
-        n ? fetch_leaves(w->v, io, leaves, n, w->buf, err) : PLT_OK;
+    enum plt_status st = PLT_OK;
+    uint64_t cost = 0;
+    if (n && w->via != VIA_RANGES) {
+        st = fetch_packed(w->v, io, leaves, n, w->buf, &cost, err);
+        if (cost < n * MANIFEST_LEAF)
+            mirror_pace_back(w->v->mirror, n * MANIFEST_LEAF - cost);
+    } else if (n) {
+        st = fetch_leaves(w->v, io, leaves, n, w->buf, err);
+    }
     const uint8_t *data = w->buf;
     if (st != PLT_OK)
         return st;
