@@ -182,6 +182,7 @@ static void fetch(struct mirror *m, struct version *v)
 
     if (st == PLT_OK && version_is_whole(v)) {
         st = finish(m, v, &err);
+        mirror_changed(m); /* it is complete only now */
     } else if (st == PLT_OK && is_idle) {
         /* The others have the rest. */
         lock_take(&m->lock);
