@@ -185,10 +185,13 @@ static enum plt_status get_groups(struct version *v, struct plt_io *io,
     const uint64_t bytes = v->n_groups * MANIFEST_DIGEST;
     AUTO_FREE manifest_digest *groups =
         malloc(bytes ? (size_t)bytes : MANIFEST_DIGEST);
+    const uint32_t flags = io->flags;
     enum plt_status st = PLT_OK;
 
     if (!groups)
         return plt_fail(err, PLT_NOMEM, "a list of groups");
+    /* Not kept in the cache: a wrong list would be found there again. */
+    io->flags |= PLT_IO_EXACT;
     for (uint64_t at = 0; at < bytes && st == PLT_OK; at += GROUPS_AT_ONCE) {
         const uint64_t left = bytes - at;
         const struct plt_seg seg = {
@@ -196,6 +199,7 @@ static enum plt_status get_groups(struct version *v, struct plt_io *io,
             (uint8_t *)groups + at};
         st = source_part(v->mirror, "/groups", io, &seg, 1, err);
     }
+    io->flags = flags;
     if (st == PLT_OK)
         st = manifest_file_put_groups(v->file, (const manifest_digest *)groups,
                                       root, err);
