@@ -293,11 +293,38 @@ void version_order(struct version *v, const uint64_t (*stretches)[2], size_t n,
     lock_give(&v->lock);
 }
 
+/* Every leaf is in the store still.  What was found there while a group's
+ * leaves were not in the manifest may have gone with a sweep; from now on every
+ * sweep knows them all. */
+static enum plt_status hold_all(struct version *v, struct plt_error *err)
+{
+    manifest_digest leaves[MANIFEST_LEAVES];
+    size_t n;
+
+    for (uint64_t g = 0; g < v->n_groups; g++) {
+        enum plt_status st = manifest_file_leaves(v->file, g, leaves, &n, err);
+        if (st != PLT_OK)
+            return st;
+        size_t k = 0;
+        for (size_t i = 0; i < n; i++) {
+            if (!manifest_is_zero_leaf(leaves[i]))
+                memmove(leaves[k++], leaves[i], MANIFEST_DIGEST);
+        }
+        if (store_hold(v->mirrors->store, k,
+                       (const uint8_t(*)[STORE_DIGEST])leaves))
+            return plt_fail_at(err, PLT_NOT_FOUND, g * MANIFEST_GROUP,
+                               "leaves that were here have gone");
+    }
+    return PLT_OK;
+}
+
 enum plt_status version_finish(struct version *v, struct plt_error *err)
 {
-    enum plt_status st = v->out ? out_finish(v->out, v->file, err)
-                                : store_sync(v->mirrors->store, err);
+    enum plt_status st = v->out ? PLT_OK : hold_all(v, err);
 
+    if (st == PLT_OK)
+        st = v->out ? out_finish(v->out, v->file, err)
+                    : store_sync(v->mirrors->store, err);
     if (st == PLT_OK)
         st = manifest_file_finish(v->file, err);
     if (st != PLT_OK)

@@ -185,6 +185,22 @@ bool store_may_have(struct store *store, const uint8_t digest[STORE_DIGEST])
     return is_there;
 }
 
+size_t store_hold(struct store *store, size_t n,
+                  const uint8_t (*digests)[STORE_DIGEST])
+{
+    uint64_t places[INDEX_FOUND];
+    size_t missing = 0;
+
+    ASSERT(n <= STORE_BATCH);
+    lock_take(&store->lock);
+    for (size_t i = 0; i < n; i++) {
+        missing += !store_index_find(&store->index, digests[i], places);
+        store_index_mark(&store->index, digests[i]);
+    }
+    lock_give(&store->lock);
+    return missing;
+}
+
 enum plt_status store_get(struct store *store,
                           const uint8_t digest[STORE_DIGEST],
                           uint8_t buf[STORE_LEAF], struct plt_error *err)

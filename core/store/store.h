@@ -57,6 +57,12 @@ void store_close(struct store *store);
  * false true is possible and rare (2^-20), a false false is not. */
 bool store_may_have(struct store *store, const uint8_t digest[STORE_DIGEST]);
 
+/* Of these n (STORE_BATCH at most), how many are not there, as store_may_have
+ * knows; a sweep that is running keeps the others, as if they were put again.
+ * Memory alone, does not wait. */
+size_t store_hold(struct store *store, size_t n,
+                  const uint8_t (*digests)[STORE_DIGEST]);
+
 /* The leaf of this digest into buf, verified.  PLT_NOT_FOUND: it is not there,
  * or what was there is damaged (counted, forgotten, and to be put again). */
 PLT_MUST_USE MAY_WAIT enum plt_status
@@ -91,12 +97,13 @@ PLT_MUST_USE MAY_WAIT enum plt_status store_sync(struct store *store,
                                                  struct plt_error *err);
 
 /* Forget what nobody needs.  mark() is called once and names every leaf that is
- * needed by store_sweep_keep; what is put, or put again, from the call's
- * beginning on is kept, too.  When mark fails, all is kept.  Segments in which
- * little is needed are written anew, until `target` bytes at most are used (0:
- * all that is worth it); needed leaves are never dropped.  One at a time:
- * PLT_BUSY.  Reads and puts go on meanwhile.  is_stopped (may be NULL) is asked
- * now and then; PLT_CANCELLED when it says so. */
+ * needed by store_sweep_keep; what is put, put again or held from the call's
+ * beginning on is kept, too.  What is only found is not.  When mark fails, all
+ * is kept.  Segments in which little is needed are written anew, until `target`
+ * bytes at most are used (0: all that is worth it); needed leaves are never
+ * dropped.  One at a time: PLT_BUSY.  Reads and puts go on meanwhile.
+ * is_stopped (may be NULL) is asked now and then; PLT_CANCELLED when it says
+ * so. */
 struct store_sweep;
 typedef enum plt_status store_mark_fn(void *cookie, struct store_sweep *sweep,
                                       struct plt_error *err);

@@ -163,6 +163,7 @@ struct marks {
     struct rig *r;
     uint64_t step, end; /* every step-th leaf below end is needed */
     uint64_t put;       /* is put while it marks, if not 0 */
+    uint64_t held;      /* is held while it marks, if not 0 */
     bool is_failing;
 };
 
@@ -178,6 +179,11 @@ static enum plt_status mark(void *cookie, struct store_sweep *sweep,
     }
     if (m->put)
         rig_put(m->r, m->put, 1);
+    leaves_make(m->held, 1, data, digest);
+    if (m->held)
+        cr_assert_eq(
+            store_hold(m->r->store, 1, (const uint8_t(*)[STORE_DIGEST])digest),
+            0);
     return m->is_failing ? plt_fail(err, PLT_CORRUPT, "a mark") : PLT_OK;
 }
 
@@ -235,6 +241,21 @@ Test(store, sweep_keeps_what_is_needed_and_gives_the_rest_back)
 Test(store, sweep_keeps_what_is_needed_compressed)
 {
     sweep_keeps(STORE_ZSTD);
+}
+
+Test(store, what_is_held_during_a_sweep_is_kept_and_what_is_not_there_is_told)
+{
+    struct rig *const r = rig_new(0, STORE_PLAIN);
+    uint8_t data[2 * STORE_LEAF], digests[2][STORE_DIGEST];
+
+    rig_put(r, 0, 100);
+    cr_assert_eq(sweep(r, &(struct marks){.held = 7}, 0), PLT_OK);
+    cr_assert(rig_has(r, 7));
+    cr_assert_not(rig_has(r, 8));
+    leaves_make(7, 2, data, digests);
+    cr_assert_eq(
+        store_hold(r->store, 2, (const uint8_t(*)[STORE_DIGEST])digests), 1);
+    rig_free(r);
 }
 
 Test(store, sweep_of_everything_leaves_nothing)
