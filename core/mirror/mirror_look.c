@@ -319,6 +319,10 @@ static enum plt_status take_version(struct mirror *m, struct version *v,
         m->coming = NULL;
         m->completed[0] = '\0';
     }
+    /* Whoever has waited for this reads first. */
+    atomic_store(&m->turn_ns, clock_now());
+    if (!is_beside)
+        atomic_store(&m->demand_ns, clock_now());
     cond_wake_all(&m->moved);
     lock_give(&m->lock);
     if (old)

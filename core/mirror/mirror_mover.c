@@ -93,7 +93,8 @@ static enum task next_task(struct mirror *m, uint64_t now, int minute,
         if (!is_checked && !m->n_movers)
             task = TASK_CHECK;
         else if (is_checked && !m->is_paused &&
-                 !atomic_load(&todo->is_complete) && m->n_movers < most &&
+                 !atomic_load(&todo->is_complete) &&
+                 m->n_movers < (mirror_is_asked(m) ? 1 : most) &&
                  entry_is_scheduled(&m->entry, minute) &&
                  now >= m->idle_until_ns)
             task = TASK_FETCH;
