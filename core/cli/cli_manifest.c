@@ -15,7 +15,7 @@ static void on_progress(void *cookie, uint64_t done, uint64_t all)
 
 /* The head of an open image; new in *text. */
 static enum plt_status make_head(struct image *image, struct progress *p,
-                                 char **text, size_t *len,
+                                 struct manifest_text **text,
                                  struct plt_error *err)
 {
     struct plt_io io = cli_io();
@@ -30,7 +30,7 @@ static enum plt_status make_head(struct image *image, struct progress *p,
     if (st == PLT_OK)
         st = manifest_build(image, &io, &build, err);
     if (st == PLT_OK)
-        st = manifest_head(file, text, len, err);
+        st = manifest_head(file, text, err);
     manifest_file_unref(file);
     return st;
 }
@@ -40,20 +40,19 @@ static int head_here(const struct command_run *run, json_t **out)
     struct plt_error err = {.at = PLT_AT_NONE};
     struct image *image = NULL;
     struct progress p;
-    char *text = NULL;
-    size_t len = 0;
+    struct manifest_text *text = NULL;
     int code = cli_open(run->images, run->args[0], run->o, 0, &image);
 
     if (code)
         return code;
     progress_begin(&p, "manifest", 0, run->o->is_quiet);
-    const enum plt_status st = make_head(image, &p, &text, &len, &err);
+    const enum plt_status st = make_head(image, &p, &text, &err);
     progress_end(&p);
     if (st == PLT_OK)
-        *out = json_memory_parse(text, len, 0, NULL);
+        *out = json_memory_parse(text->text, text->len, 0, NULL);
     else
         code = cli_failed(run->args[0], &err);
-    free(text);
+    manifest_text_unref(text);
     image_unref(image);
     return code;
 }

@@ -152,6 +152,35 @@ void manifests_note(struct manifests *m, const struct reference *reference,
         manifest_roots_add(m->roots, root, reference);
 }
 
+static struct manifest_file *owned(struct manifests *m, struct image *image)
+{
+    return m->owner.of_image ? m->owner.of_image(m->owner.cookie, image) : NULL;
+}
+
+struct manifest_file *manifests_peek(struct manifests *m, struct image *image,
+                                     const struct reference *reference)
+{
+    struct manifest_file *file = owned(m, image);
+    manifest_digest root;
+
+    if (!file) {
+        lock_take(&m->lock);
+        const struct manifest_entry *const e =
+            find_locked(m, image_etag(image));
+        if (e && e->file) {
+            file = e->file;
+            manifest_file_ref(file);
+        }
+        lock_give(&m->lock);
+    }
+    if (file && manifest_file_is_complete(file) &&
+        manifest_file_root(file, root) &&
+        manifest_roots_use(m->roots, root, reference))
+        return file;
+    manifest_file_unref(file);
+    return NULL;
+}
+
 /* In memory, or complete in the folder. */
 enum plt_status manifests_find(struct manifests *m, struct image *image,
                                struct manifest_file **out,
@@ -161,7 +190,7 @@ enum plt_status manifests_find(struct manifests *m, struct image *image,
     char name[MANIFEST_FILE_NAME];
     enum plt_status st;
 
-    *out = m->owner.of_image ? m->owner.of_image(m->owner.cookie, image) : NULL;
+    *out = owned(m, image);
     if (*out)
         return PLT_OK;
     lock_take(&m->lock);
@@ -186,8 +215,7 @@ enum plt_status manifests_find(struct manifests *m, struct image *image,
     lock_give(&m->files);
     if (st != PLT_OK)
         return st;
-    const uint64_t bytes =
-        (manifest_groups(manifest_file_size(*out)) + 1) * (MANIFEST_DIGEST + 1);
+    const uint64_t bytes = manifests_held(manifest_file_size(*out));
     if (!cache_mem_take(images_cache(m->config.images), bytes))
         return PLT_OK; /* for this asker alone */
     lock_take(&m->lock);

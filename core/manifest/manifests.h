@@ -61,6 +61,11 @@ manifests_get(struct manifests *manifests, struct image *image,
               const struct reference *reference, struct plt_io *io,
               image_progress_fn *progress, void *cookie,
               struct manifest_file **out, struct plt_error *err);
+/* The same when it is in memory and this reference has given its root before:
+ * new reference, or NULL.  Does not wait. */
+struct manifest_file *manifests_peek(struct manifests *manifests,
+                                     struct image *image,
+                                     const struct reference *reference);
 /* Only when it is there; PLT_NOT_FOUND.  It may be partial when another keeps
  * it. */
 PLT_MUST_USE MAY_WAIT enum plt_status

@@ -63,6 +63,8 @@ MAY_WAIT void manifests_note(struct manifests *m,
 
 /* ---- manifests_make.c ---- */
 
+/* Bytes of the budget for a manifest that is in a file. */
+uint64_t manifests_held(uint64_t size);
 /* *out: the entry that is being made from now on. */
 enum plt_status manifests_begin_locked(struct manifests *m, struct image *image,
                                        const struct reference *reference,

@@ -225,6 +225,46 @@ def _():
     assert metric("platter_manifests_made_total") > 0
 
 
+@case("a head that is known is answered while all workers wait, and after a restart without its leaves")
+def _():
+    mute = socket.create_server(("127.0.0.1", 0), backlog=64)
+    kept = tmp + "/polled-state"
+    os.makedirs(kept)
+    more = {"mute": f"http://127.0.0.1:{mute.getsockname()[1]}/"}
+    flags = ["--state", kept, "--workers", "1", "--revalidate", "600", "--drain", "0"]
+    s = Platterd({"lab": www, **more}, *flags)
+    etag = get("/v1/manifest/lab/z.qcow2", s=s).getheader("ETag")
+    get("/v1/manifest/lab/plain.qcow2;partition=1", s=s)
+    with ThreadPoolExecutor(1) as pool:
+        stuck = pool.submit(lambda: s.get("/disk/mute/x"))
+        mute.accept()
+        for _ in range(20):
+            assert json.loads(get("/v1/manifest/lab/z.qcow2", s=s).body) == truth.head
+            get("/v1/manifest/lab/z.qcow2", 304, s=s, If_None_Match=etag)
+            get("/v1/manifest/lab/z.qcow2", 206, s=s, Range="bytes=5-9")
+            get("/v1/manifest/lab/z.qcow2", 412, s=s, If_Match='"x"')
+            assert s.get("/v1/manifest/lab/z.qcow2", method="HEAD").status == 200
+            assert get("/v1/manifest/lab/z.qcow2/groups", s=s).body == truth.lists["groups"]
+            assert json.loads(get("/v1/manifest/lab/plain.qcow2;partition=1", s=s).body) == \
+                Manifest(disk[1 << 20:12 << 20]).head
+        assert not stuck.done()
+        s.stop()
+        stuck.exception()
+    mute.close()
+    for name in os.listdir(kept + "/manifests"):
+        size = os.path.getsize(f"{kept}/manifests/{name}")
+        if ".json" not in name:
+            with open(f"{kept}/manifests/{name}", "r+b") as f:  # one group's list is 4 KiB
+                f.seek(8192)
+                f.write(bytes(size - 8192))
+    s = Platterd({"lab": www}, *flags)
+    assert json.loads(get("/v1/manifest/lab/z.qcow2", s=s).body) == truth.head
+    get("/v1/manifest/lab/z.qcow2", 304, s=s, If_None_Match=etag)
+    get("/v1/manifest/lab/z.qcow2/leaves", 503, s=s)
+    assert get("/v1/manifest/lab/z.qcow2/leaves", s=s).body == truth.lists["leaves"]
+    s.stop()
+
+
 @case("a file that changes under its validator is not served as a block")
 def _():
     path, kept = www + "/liar.img", tmp + "/liar-state"
