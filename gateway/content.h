@@ -16,7 +16,7 @@
 struct manifest_file;
 struct request;
 
-enum { CONTENT_ETAG = 96 };
+enum { CONTENT_ETAG = 128 };
 
 struct content {
     uint64_t size;

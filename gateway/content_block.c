@@ -17,42 +17,126 @@ enum plt_status content_fail_block(struct plt_error *err)
                     "its manifest may not have been asked for yet");
 }
 
-/* The bytes of the group, as its leaves say. */
+/* Are the leaves of one run what the manifest says of them? */
+static enum plt_status compare(struct request *r, struct manifest_file *file,
+                               uint64_t first, size_t n, const uint8_t *data,
+                               size_t len)
+{
+    manifest_digest want[MANIFEST_LEAVES], got[MANIFEST_LEAVES];
+    size_t known;
+
+    while (n) {
+        const size_t at = (size_t)(first % MANIFEST_LEAVES);
+        const size_t most = MANIFEST_LEAVES - at, of = n < most ? n : most;
+        const size_t bytes =
+            of * MANIFEST_LEAF < len ? of * MANIFEST_LEAF : len;
+        const enum plt_status st = manifest_file_leaves(
+            file, first / MANIFEST_LEAVES, want, &known, &r->err);
+        if (st == PLT_NOT_FOUND) /* damaged at rest, or of a mirror, not here */
+            return plt_fail(&r->err, PLT_BUSY, "digests are not known");
+        if (st != PLT_OK)
+            return st;
+        manifest_leaf_list(data, bytes, got);
+        if (memcmp(want + at, got, of * MANIFEST_DIGEST) != 0) {
+            manifests_drop(r->server->manifests, r->image);
+            return plt_fail(&r->err, PLT_CHANGED,
+                            "leaf %llu is not what its manifest says",
+                            (unsigned long long)first);
+        }
+        first += of;
+        n -= of;
+        data += bytes;
+        len -= bytes;
+    }
+    return PLT_OK;
+}
+
+/* The leaves of the list, one behind the other. */
+static enum plt_status read_leaves(struct request *r, struct plt_io *io,
+                                   struct manifest_file *file,
+                                   const struct manifest_pick *list,
+                                   uint8_t *data, size_t len)
+{
+    AUTO_FREE struct plt_seg *segs = calloc(list->n_runs, sizeof(*segs));
+    size_t at = 0;
+
+    if (!segs)
+        return plt_fail(&r->err, PLT_NOMEM, "a block");
+    for (size_t i = 0; i < list->n_runs; i++) {
+        const size_t all = list->run[i].n * MANIFEST_LEAF, left = len - at;
+        segs[i] = (struct plt_seg){list->run[i].first * MANIFEST_LEAF,
+                                   all < left ? all : left, data + at};
+        at += segs[i].len;
+    }
+    enum plt_status st = image_read(r->image, io, segs, list->n_runs, &r->err);
+    for (size_t i = 0; i < list->n_runs && st == PLT_OK; i++)
+        st = compare(r, file, list->run[i].first, list->run[i].n,
+                     (const uint8_t *)segs[i].buf, segs[i].len);
+    return st;
+}
+
 static enum plt_status read_block(struct request *r, struct plt_io *io,
                                   struct manifest_file *file,
                                   struct content **out)
 {
-    manifest_digest want[MANIFEST_LEAVES], got[MANIFEST_LEAVES];
-    const size_t len =
-        manifest_group_bytes(manifest_file_size(file), r->block_number);
-    size_t n;
-    enum plt_status st =
-        manifest_file_leaves(file, r->block_number, want, &n, &r->err);
+    const uint64_t size = manifest_file_size(file);
+    AUTO_FREE struct manifest_pick *own = NULL;
+    const struct manifest_pick *list = r->list;
+    size_t len;
 
-    if (st == PLT_NOT_FOUND)
-        return plt_fail(&r->err, PLT_BUSY, "the manifest was damaged at rest");
-    if (st != PLT_OK)
-        return st;
-    if (!request_hold(r, len)) {
+    if (!list) {
+        own = calloc(1, sizeof(*own));
+        if (!own)
+            return plt_fail(&r->err, PLT_NOMEM, "a block");
+        own->n_runs = 1;
+        own->run[0].first = r->block_number * MANIFEST_LEAVES;
+        own->run[0].n = own->n_leaves =
+            manifest_group_leaves(size, r->block_number);
+        list = own;
+    }
+    if (!manifest_pick_bytes(list, size, &len))
+        return content_fail_block(&r->err);
+    const size_t held = r->is_packed ? len + manifest_pack_bound(len) : len;
+    if (!request_hold(r, held)) {
         r->over = BUDGET_CLIENT_MEMORY;
         return plt_fail(&r->err, PLT_NOMEM, "for a block");
     }
     AUTO_FREE uint8_t *data = malloc(len);
     if (!data)
         return plt_fail(&r->err, PLT_NOMEM, "a block");
-    const struct plt_seg seg = {r->block_number * MANIFEST_GROUP, len, data};
-    st = image_read(r->image, io, &seg, 1, &r->err);
+    enum plt_status st = read_leaves(r, io, file, list, data, len);
+    if (st == PLT_OK && r->is_packed) {
+        uint8_t *frame = NULL;
+        st = manifest_pack(data, len, &frame, &len, &r->err);
+        free(data);
+        data = frame;
+    }
     if (st != PLT_OK)
         return st;
-    manifest_leaf_list(data, len, got);
-    if (memcmp(want, got, n * MANIFEST_DIGEST) != 0) {
-        manifests_drop(r->server->manifests, r->image);
-        return plt_fail(&r->err, PLT_CHANGED,
-                        "block %llu is not what its manifest says",
-                        (unsigned long long)r->block_number);
-    }
     *out = content_of_bytes(STEAL(data), len);
     return *out ? PLT_OK : plt_fail(&r->err, PLT_NOMEM, "a block");
+}
+
+/* A name for what is asked for: the block's number, or digits of the list's; of
+ * a frame, what made it, too: another version may make another. */
+static void name_content(const struct request *r, char out[CONTENT_ETAG])
+{
+    char hex[MANIFEST_HEX], list[24], coder[24] = "";
+    manifest_digest digest;
+
+    (void)snprintf(list, sizeof(list), "%llu",
+                   (unsigned long long)r->block_number);
+    if (r->list) {
+        char text[MANIFEST_PICK_TEXT], own[MANIFEST_HEX];
+        manifest_pick_text(r->list, text);
+        manifest_leaf((const uint8_t *)text, strlen(text), digest);
+        manifest_to_hex(digest, own);
+        (void)snprintf(list, sizeof(list), "leaves-%.12s", own);
+    }
+    if (r->is_packed)
+        (void)snprintf(coder, sizeof(coder), ".zst%u", manifest_pack_version());
+    manifest_to_hex(r->root, hex);
+    (void)snprintf(out, CONTENT_ETAG, "\"%s-%s%s\"", hex, list, coder);
 }
 
 /* PLT_NOT_FOUND: this one has another root by now. */
@@ -81,7 +165,6 @@ static enum plt_status try_image(struct request *r, struct plt_io *io,
 enum plt_status content_of_block(struct request *r, struct plt_io *io)
 {
     struct content *c = NULL;
-    char hex[MANIFEST_HEX];
     enum plt_status st = try_image(r, io, &c);
 
     while (st != PLT_OK && r->n_others) {
@@ -96,10 +179,8 @@ enum plt_status content_of_block(struct request *r, struct plt_io *io)
         return content_fail_block(&r->err);
     if (st != PLT_OK)
         return st;
-    manifest_to_hex(r->root, hex);
-    (void)snprintf(c->etag, sizeof(c->etag), "\"%s-%llu\"", hex,
-                   (unsigned long long)r->block_number);
-    c->type = "application/octet-stream";
+    name_content(r, c->etag);
+    c->type = r->is_packed ? "application/zstd" : "application/octet-stream";
     /* What somebody had to show something for is not for other people's eyes.
      */
     c->cache_control = r->is_private ? "private, max-age=31536000, immutable"

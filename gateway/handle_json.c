@@ -389,6 +389,8 @@ enum MHD_Result handle_index(struct request *r)
         "  /v1/index/ORIGIN/PATH      the index of a compressed source\n"
         "  /v1/manifest/ORIGIN/PATH   the disk's identity, and its digests\n"
         "  /v1/blocks/ROOT/N          a MiB of the disk with that identity\n"
+        "  /v1/mirrors                images of elsewhere that are kept here\n"
+        "  /v1/mirrors/NAME           one of them; /v1/mirrors/NAME/events\n"
         "  /v1/trace/ORIGIN/PATH      what was read first, for the next host\n"
         "  /v1/prefetch/ORIGIN/PATH   reading it before it is asked for\n"
         "  /v1/origins  /v1/images    what is configured, known, open\n"

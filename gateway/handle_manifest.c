@@ -104,24 +104,47 @@ enum MHD_Result handle_manifest(struct request *r)
 
 /* ---- /v1/blocks ---- */
 
-/* "ROOT/N": as they are written by us, and no other way, since each is the
- * name of one thing in caches. */
+/* A number without leading zeros. */
+static bool parse_number(const char *p, size_t len, uint64_t *out)
+{
+    *out = 0;
+    if (!len || (p[0] == '0' && len > 1) || len > 15)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if (p[i] < '0' || p[i] > '9')
+            return false;
+        *out = *out * 10 + (uint64_t)(p[i] - '0');
+    }
+    return true;
+}
+
+/* "ROOT/N", "ROOT/leaves=LIST", with ".zst" or not: as they are written by us,
+ * and no other way, since each is the name of one thing in caches. */
 static bool parse_block(struct request *r, const char *text)
 {
+    static const char leaves[] = "leaves=", zst[] = ".zst";
     char hex[MANIFEST_HEX];
     const char *p = text + MANIFEST_HEX;
-    uint64_t n = 0;
 
     if (strlen(text) <= MANIFEST_HEX || p[-1] != '/')
         return false;
     memcpy(hex, text, MANIFEST_HEX - 1);
     hex[MANIFEST_HEX - 1] = '\0';
-    if (!manifest_from_hex(hex, r->root) || (p[0] == '0' && p[1]))
+    if (!manifest_from_hex(hex, r->root))
         return false;
-    for (; *p >= '0' && *p <= '9' && n < UINT64_C(1) << 48; p++)
-        n = n * 10 + (uint64_t)(*p - '0');
-    r->block_number = n;
-    return *p == '\0';
+    size_t len = strlen(p);
+    r->is_packed =
+        len > sizeof(zst) - 1 && strcmp(p + len - (sizeof(zst) - 1), zst) == 0;
+    if (r->is_packed)
+        len -= sizeof(zst) - 1;
+    if (strncmp(p, leaves, sizeof(leaves) - 1) != 0)
+        return parse_number(p, len, &r->block_number);
+    r->list = malloc(sizeof(*r->list));
+    if (!r->list || !manifest_pick_parse(r->list, p + sizeof(leaves) - 1,
+                                         len - (sizeof(leaves) - 1)))
+        return false;
+    r->block_number = r->list->run[0].first / MANIFEST_LEAVES;
+    return true;
 }
 
 /* The references that its asker may read, the likeliest as the request's. */

@@ -102,6 +102,7 @@ void request_unref(struct request *r)
         r->content->release(r->content);
     image_unref(r->image);
     reference_release(&r->reference);
+    free(r->list);
     while (r->n_others)
         reference_release(&r->others[--r->n_others]);
     json_decref(r->choices);

@@ -18,6 +18,7 @@
 #include "budgets.h"
 #include "content.h"
 #include "manifest/manifests.h"
+#include "manifest/manifest_pack.h"
 #include "multipart.h"
 #include "precondition.h"
 #include "range.h"
@@ -132,7 +133,9 @@ struct request {
     uint8_t chunk[MANIFEST_DIGEST]; /* which, of PART_CHUNK */
     /* of /v1/blocks */
     manifest_digest root;
-    uint64_t block_number;
+    uint64_t block_number;      /* or the list's first leaf's */
+    struct manifest_pick *list; /* leaves instead of a block; new, or NULL */
+    bool is_packed;             /* as a frame of zstd */
     struct reference others[MANIFESTS_CANDIDATES]; /* that may have it too */
     size_t n_others;
     bool is_private;  /* its asker has shown something */

@@ -26,6 +26,9 @@ struct options {
     const char *context, *algorithm, *pattern, *out_format;
     const char *export_file, *import_file, *index_format, *trace_file;
     bool is_recorded, is_replayed;
+    /* of mirror; NULL: not given */
+    const char *follow, *bandwidth, *priority, *schedule, *fetch, *output_path;
+    bool is_signed, is_waited_for, is_watched, has_no_trace;
     /* what the gateway is shown: files, by enum plt_credential; or NULL */
     const char *credentials[3];
     const struct images *images; /* of the run: knows what they hold */
@@ -81,6 +84,10 @@ void progress_begin(struct progress *p, const char *what, uint64_t first,
                     bool is_off);
 void progress_show(struct progress *p, uint64_t done, uint64_t all);
 void progress_end(struct progress *p);
+enum { PROGRESS_BAR = 24 };
+/* "######......", share 0 to 1; "1:05", "2:00:00". */
+void progress_bar(double share, char out[PROGRESS_BAR + 1]);
+void progress_time(double seconds, char out[24]);
 
 /* ---- cli_gateway.c: platterd by HTTP ---- */
 
@@ -94,6 +101,16 @@ int gateway_bytes(const struct options *o, const char *kind, const char *spec,
 /* POST of a JSON text; as gateway_json. */
 int gateway_post(const struct options *o, const char *kind, const char *spec,
                  const char *body, json_t **out);
+/* GET, POST (with a body) or DELETE of gateway/v1/PATH, which is coded as in a
+ * URL.  what: in messages.  *out: new, NULL where there is no content.  0, or
+ * an exit code with the reason told. */
+int gateway_call(const struct options *o, const char *method, const char *path,
+                 const char *what, const char *body, json_t **out);
+/* Server-sent events of gateway/v1/PATH: each "progress" to on_event (borrowed,
+ * may be NULL), the last one new in *out; as gateway_call. */
+int gateway_watch(const struct options *o, const char *path, const char *what,
+                  void (*on_event)(void *cookie, json_t *value), void *cookie,
+                  json_t **out);
 /* With -f: 0 when the disk there is of that format. */
 int gateway_check_format(const struct options *o, const char *spec);
 /* GET gateway/v1/checksum/SPEC, with its progress as it comes; as
@@ -149,6 +166,21 @@ int cmd_compare(const struct command_run *run);
 int cmd_index(const struct command_run *run);
 /* cli_trace.c: index with --trace, --record or --replay. */
 int cli_trace(const struct command_run *run);
+/* cli_mirror_show.c: rows of /v1/mirrors, for a person. */
+struct mirror_watch {
+    const struct options *o;
+    uint64_t last_ns; /* when a line was printed */
+    bool has_line;    /* one that is written over stands there */
+    char state[16];
+};
+void mirror_show(json_t *row);
+void mirror_show_list(json_t *rows);
+/* How far it is, in one line to standard error; cookie: struct mirror_watch. */
+void mirror_show_line(void *cookie, json_t *row);
+
+/* cli_mirror.c: args end with a NULL. */
+int cmd_mirror(const struct command_run *run);
+extern const char cli_mirror_usage[];
 int cmd_bench(const struct command_run *run);
 
 #endif

@@ -115,9 +115,13 @@ char *gateway_disk_spec(const struct options *o, const char *spec)
 struct wire {
     struct text text;
     struct progress *progress; /* or NULL */
-    const char *body;          /* of a POST; NULL: GET */
-    size_t seen;               /* text before it has been looked at */
-    char name[16];             /* of the event that is being read */
+    /* or NULL: told of each event, whose data is not kept */
+    void (*on_event)(void *cookie, json_t *value);
+    void *cookie;
+    const char *method; /* NULL: GET, or POST with a body */
+    const char *body;   /* of a POST; NULL: GET */
+    size_t seen;        /* text before it has been looked at */
+    char name[16];      /* of the event that is being read */
 };
 
 /* "event: NAME", "data: JSON" or what divides events. */
@@ -128,10 +132,18 @@ static void take_line(struct wire *w, char *line)
     if (strncmp(line, "data: ", 6) == 0 && strcmp(w->name, "progress") == 0) {
         json_t *const doc =
             json_memory_parse(line + 6, strlen(line + 6), 0, NULL);
-        progress_show(w->progress, (uint64_t)cli_number(doc, "bytes_done"),
-                      (uint64_t)cli_number(doc, "bytes_total"));
+        if (w->on_event)
+            w->on_event(w->cookie, doc);
+        else
+            progress_show(w->progress, (uint64_t)cli_number(doc, "bytes_done"),
+                          (uint64_t)cli_number(doc, "bytes_total"));
         json_decref(doc);
     }
+}
+
+static bool hears_events(const struct wire *w)
+{
+    return w->progress || w->on_event;
 }
 
 static size_t on_data(char *data, size_t size, size_t n, void *cookie)
@@ -141,11 +153,17 @@ static size_t on_data(char *data, size_t size, size_t n, void *cookie)
 
     if (!add(&w->text, data, size * n))
         return 0;
-    while (w->progress && (end = strchr(w->text.p + w->seen, '\n'))) {
+    while (hears_events(w) && (end = strchr(w->text.p + w->seen, '\n'))) {
         *end = '\0';
         take_line(w, w->text.p + w->seen);
         *end = '\n';
         w->seen = (size_t)(end + 1 - w->text.p);
+    }
+    /* Hours of progress are not kept; the last event is longer than "e". */
+    if (w->on_event && w->seen && strcmp(w->name, "progress") == 0) {
+        w->text.n -= w->seen;
+        memmove(w->text.p, w->text.p + w->seen, w->text.n + 1);
+        w->seen = 0;
     }
     return size * n;
 }
@@ -242,7 +260,7 @@ static int fetch(const struct options *o, const char *spec, const char *url,
     (void)curl_easy_setopt(c, CURLOPT_ERRORBUFFER, why);
     (void)curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
     (void)curl_easy_setopt(c, CURLOPT_WRITEDATA, wire);
-    if (wire->progress)
+    if (hears_events(wire))
         fields = curl_slist_append(fields, "Accept: text/event-stream");
     if (wire->body) {
         fields = curl_slist_append(fields, "Content-Type: application/json");
@@ -250,6 +268,8 @@ static int fetch(const struct options *o, const char *spec, const char *url,
                                (long)strlen(wire->body));
         (void)curl_easy_setopt(c, CURLOPT_POSTFIELDS, wire->body);
     }
+    if (wire->method)
+        (void)curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, wire->method);
     (void)curl_easy_setopt(c, CURLOPT_HTTPHEADER, fields);
     (void)curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
     (void)curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
@@ -280,6 +300,53 @@ static int ask(const struct options *o, const char *kind, const char *spec,
         add(&url, query ? query : "", query ? strlen(query) : 0))
         code = fetch(o, spec, url.p, wire);
     free(url.p);
+    return code;
+}
+
+/* GATEWAY/v1/PATH as it stands. */
+static int ask_path(const struct options *o, const char *path, const char *what,
+                    struct wire *wire)
+{
+    struct text url = {NULL, 0, 0};
+    int code = EXIT_FAILED;
+
+    if (add_base(&url, o) && add(&url, "/v1/", 4) &&
+        add(&url, path, strlen(path)))
+        code = fetch(o, what, url.p, wire);
+    free(url.p);
+    return code;
+}
+
+int gateway_call(const struct options *o, const char *method, const char *path,
+                 const char *what, const char *body, json_t **out)
+{
+    struct wire w = {.body = body, .method = body ? NULL : method};
+    int code = ask_path(o, path, what, &w);
+
+    *out = !code && w.text.n ? json_memory_parse(w.text.p, w.text.n, 0, NULL)
+                             : NULL;
+    if (!code && w.text.n && !*out)
+        code = cli_complain("%s: the gateway's answer is no JSON", what);
+    free(w.text.p);
+    return code;
+}
+
+int gateway_watch(const struct options *o, const char *path, const char *what,
+                  void (*on_event)(void *cookie, json_t *value), void *cookie,
+                  json_t **out)
+{
+    struct wire w = {.on_event = on_event, .cookie = cookie};
+    int code = ask_path(o, path, what, &w);
+    const char *const data = w.text.p ? strstr(w.text.p, "data: ") : NULL;
+
+    if (!code && data && strcmp(w.name, "error") == 0)
+        code = tell_problem(what, 200, data + 6);
+    *out = !code && data ? json_memory_parse(data + 6, strlen(data + 6),
+                                             JSON_DISABLE_EOF_CHECK, NULL)
+                         : NULL;
+    if (!code && !*out)
+        code = cli_complain("%s: the gateway's answer is not complete", what);
+    free(w.text.p);
     return code;
 }
 

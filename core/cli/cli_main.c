@@ -30,6 +30,7 @@ static const char usage_text[] =
     "  bench SPEC        how fast it reads\n"
     "  plugins           the drivers that are loaded\n"
     "  token             a new token for a gateway, and what it configures\n"
+    "  mirror ...        images of elsewhere that a gateway keeps, see below\n"
     "  sign REF          a URL of a gateway that opens one disk for a while\n"
     "\n"
     "SPEC is a path, a URL, or a stack, guest side first:\n"
@@ -91,7 +92,7 @@ static const char usage_text[] =
 static const struct command {
     const char *name;
     int (*run)(const struct command_run *);
-    int n_args;
+    int n_args; /* -1: it looks by itself */
     const char *needs;
 } commands[] = {{"info", cmd_info, 1, "one SPEC is needed"},
                 {"map", cmd_map, 1, "one SPEC is needed"},
@@ -108,7 +109,8 @@ static const struct command {
                 {"bench", cmd_bench, 1, "one SPEC is needed"},
                 {"plugins", cmd_plugins, 0, "this command takes no SPEC"},
                 {"token", cmd_token, 0, "this command takes no SPEC"},
-                {"sign", cmd_sign, 1, "one ORIGIN/PATH is needed"}};
+                {"sign", cmd_sign, 1, "one ORIGIN/PATH is needed"},
+                {"mirror", cmd_mirror, -1, NULL}};
 
 enum {
     OPT_OFFSET = 256,
@@ -152,6 +154,15 @@ enum {
     OPT_CERTIFICATE,
     OPT_EXPIRES,
     OPT_ROUTE,
+    OPT_FOLLOW,
+    OPT_BANDWIDTH,
+    OPT_PRIORITY,
+    OPT_SCHEDULE,
+    OPT_FETCH,
+    OPT_SIGNED,
+    OPT_WAIT,
+    OPT_WATCH,
+    OPT_NO_TRACE,
     OPT_HELP,
     OPT_VERSION
 };
@@ -199,6 +210,15 @@ static const struct option long_options[] = {
     {"certificate", required_argument, NULL, OPT_CERTIFICATE},
     {"expires", required_argument, NULL, OPT_EXPIRES},
     {"route", required_argument, NULL, OPT_ROUTE},
+    {"follow", required_argument, NULL, OPT_FOLLOW},
+    {"bandwidth", required_argument, NULL, OPT_BANDWIDTH},
+    {"priority", required_argument, NULL, OPT_PRIORITY},
+    {"schedule", required_argument, NULL, OPT_SCHEDULE},
+    {"fetch", required_argument, NULL, OPT_FETCH},
+    {"signed", no_argument, NULL, OPT_SIGNED},
+    {"wait", no_argument, NULL, OPT_WAIT},
+    {"watch", no_argument, NULL, OPT_WATCH},
+    {"no-trace", no_argument, NULL, OPT_NO_TRACE},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
     {NULL, 0, NULL, 0}};
@@ -230,6 +250,10 @@ static int take_secret_file(struct options *o, const char *value)
 
 static int take_output(struct options *o, const char *value)
 {
+    if (*value == '/') { /* of mirror, which is not known yet */
+        o->output_path = value;
+        return -1;
+    }
     o->is_json = strcmp(value, "json") == 0;
     return o->is_json || strcmp(value, "human") == 0
                ? -1
@@ -272,6 +296,16 @@ static const char **text_slot(struct options *o, int c)
         return &o->expires;
     case OPT_ROUTE:
         return &o->route;
+    case OPT_FOLLOW:
+        return &o->follow;
+    case OPT_BANDWIDTH:
+        return &o->bandwidth;
+    case OPT_PRIORITY:
+        return &o->priority;
+    case OPT_SCHEDULE:
+        return &o->schedule;
+    case OPT_FETCH:
+        return &o->fetch;
     case 'f':
         return &o->format;
     case 'O':
@@ -304,6 +338,14 @@ static bool *switch_slot(struct options *o, int c)
         return &o->is_recorded;
     case OPT_REPLAY:
         return &o->is_replayed;
+    case OPT_SIGNED:
+        return &o->is_signed;
+    case OPT_WAIT:
+        return &o->is_waited_for;
+    case OPT_WATCH:
+        return &o->is_watched;
+    case OPT_NO_TRACE:
+        return &o->has_no_trace;
     case 's':
         return &o->is_strict;
     case 'c':
@@ -374,6 +416,7 @@ static int take_option(struct options *o, int c, char *value)
         return -1;
     case OPT_HELP:
         (void)fputs(usage_text, stdout);
+        (void)fputs(cli_mirror_usage, stdout);
         return 0;
     case OPT_VERSION:
         (void)puts("platter " PLATTER_VERSION);
@@ -478,14 +521,13 @@ int main(int argc, char **argv)
     const char *const name = argv[optind++];
     if (strcmp(name, "help") == 0) {
         (void)fputs(usage_text, stdout);
+        (void)fputs(cli_mirror_usage, stdout);
         return 0;
     }
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         if (strcmp(commands[i].name, name) == 0)
             command = &commands[i];
     }
-    if (strcmp(name, "mirror") == 0)
-        return cli_complain("mirror is not there yet");
     if (!command)
         return cli_usage("unknown command");
     if (o.is_vm_state && command->run != cmd_read)
@@ -493,8 +535,12 @@ int main(int argc, char **argv)
     if (o.is_vm_state && (o.gateway || !o.selectors.snapshot))
         return cli_usage(o.gateway ? "a gateway serves no VM states"
                                    : "--vmstate needs --snapshot");
-    if (argc - optind != command->n_args)
+    if (command->n_args >= 0 && argc - optind != command->n_args)
         return cli_usage(command->needs);
+    if (o.output_path && command->run != cmd_mirror)
+        return cli_usage("--output is json or human");
+    if (command->run == cmd_mirror && !o.gateway)
+        o.gateway = "http://127.0.0.1:8080";
     /* A driver that was refused is no news to `info`, but is here. */
     log_set_level(o.is_verbose                  ? LOG_INFO
                   : command->run == cmd_plugins ? LOG_WARN

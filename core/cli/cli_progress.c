@@ -8,7 +8,7 @@
 #include "cli/cli.h"
 #include "util/clock.h"
 
-enum { AFTER_S = 2, LINE_EVERY_S = 10, BAR = 24 };
+enum { AFTER_S = 2, LINE_EVERY_S = 10 };
 
 void progress_begin(struct progress *p, const char *what, uint64_t first,
                     bool is_off)
@@ -19,7 +19,7 @@ void progress_begin(struct progress *p, const char *what, uint64_t first,
                            .is_off = is_off};
 }
 
-static void put_time(double s, char out[24])
+void progress_time(double s, char out[24])
 {
     const unsigned long t = s > 1e7 ? 9999999 : (unsigned long)(s + 0.5);
 
@@ -30,12 +30,22 @@ static void put_time(double s, char out[24])
         (void)snprintf(out, 24, "%lu:%02lu", t / 60, t % 60);
 }
 
+void progress_bar(double share, char out[PROGRESS_BAR + 1])
+{
+    const size_t n = share > 0 ? (size_t)(share * PROGRESS_BAR) : 0;
+
+    memset(out, '.', PROGRESS_BAR);
+    memset(out, '#', n < PROGRESS_BAR ? n : PROGRESS_BAR);
+    out[PROGRESS_BAR] = '\0';
+}
+
 void progress_show(struct progress *p, uint64_t done, uint64_t all)
 {
     const uint64_t now = clock_now();
     const bool is_terminal = isatty(2);
     const uint64_t gap = is_terminal ? NS_PER_S / 4 : LINE_EVERY_S * NS_PER_S;
-    char bar[BAR + 1], size[32], whole[32], rate_text[32], left[24] = "?";
+    char bar[PROGRESS_BAR + 1], size[32], whole[32], rate_text[32],
+        left[24] = "?";
 
     p->last_done = done;
     if (p->is_off || now - p->start_ns < AFTER_S * NS_PER_S ||
@@ -46,15 +56,12 @@ void progress_show(struct progress *p, uint64_t done, uint64_t all)
     const double s = (double)(now - p->start_ns) / 1e9;
     const double rate = (double)(done - p->first) / s;
     const double share = all ? (double)done / (double)all : 1;
-    const size_t n = (size_t)(share * BAR);
-    memset(bar, '.', BAR);
-    memset(bar, '#', n < BAR ? n : BAR);
-    bar[BAR] = '\0';
+    progress_bar(share, bar);
     cli_size_text(done, size);
     cli_size_text(all, whole);
     cli_size_text((uint64_t)rate, rate_text);
     if (rate > 0)
-        put_time((double)(all - done) / rate, left);
+        progress_time((double)(all - done) / rate, left);
     if (is_terminal)
         (void)fprintf(stderr, "\r[%s] %5.1f %%  %s of %s  %s/s  %s left \033[K",
                       bar, 100 * share, size, whole, rate_text, left);

@@ -102,6 +102,7 @@ struct piece {
 static enum plt_status blame(struct mirror *m, enum plt_status st,
                              struct plt_error *err)
 {
+    atomic_store(&m->demand_ns, clock_now());
     const bool is_away =
         st == PLT_ORIGIN || st == PLT_BUSY || st == PLT_TIMEOUT;
 
@@ -124,6 +125,7 @@ static enum plt_status blame(struct mirror *m, enum plt_status st,
 
 static bool is_away(struct mirror *m)
 {
+    atomic_store(&m->demand_ns, clock_now()); /* it is about to be asked */
     lock_take(&m->lock);
     const bool is =
         m->away_ns && clock_now() - m->away_ns < (uint64_t)AWAY_MS * NS_PER_MS;
@@ -293,7 +295,8 @@ static enum plt_status read_block(struct version *v, struct plt_io *outer,
         return plt_fail(err, PLT_TIMEOUT,
                         "not mirrored yet, and the source is away");
     mirror_io_init(&io, v->mirror, v, outer, PLT_IO_EXACT);
-    enum plt_status st = fetch_block(v, &io.io, g, block, err);
+    uint64_t cost = 0;
+    enum plt_status st = fetch_block(v, &io.io, g, block, &cost, err);
     st = blame(v->mirror, st, err);
     if (st != PLT_OK)
         return st;
@@ -336,6 +339,8 @@ static enum plt_status read_group(struct version *v, struct plt_io *io,
             memcpy(buf, block + off % MANIFEST_GROUP, len);
         return st;
     }
+    if (!manifest_file_has_leaves(v->file, g))
+        atomic_store(&v->mirror->demand_ns, clock_now());
     mirror_io_init(&mine, v->mirror, v, io, PLT_IO_EXACT);
     enum plt_status st = fetch_digests(v, &mine.io, g, leaves, &of_group, err);
     if (st == PLT_NOT_FOUND && v->is_direct)
@@ -358,7 +363,6 @@ static enum plt_status disk_read(void *disk, struct plt_io *io,
 {
     struct version *const v = (struct version *)disk;
 
-    atomic_store(&v->mirror->demand_ns, clock_now());
     for (size_t i = 0; i < n; i++) {
         uint64_t off = segs[i].off;
         uint8_t *to = (uint8_t *)segs[i].buf;

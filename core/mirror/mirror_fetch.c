@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manifest/manifest_pack.h"
 #include "mirror/mirror_inside.h"
 #include "util/auto.h"
 #include "util/check.h"
@@ -119,41 +120,99 @@ enum plt_status fetch_leaves(struct version *v, struct plt_io *io,
     return st;
 }
 
-/* The URL of group g at a gateway; new. */
-static char *block_url(const struct version *v, const char *base, uint64_t g)
+/* BASE/v1/blocks/ROOT/WHAT.zst; new. */
+static char *block_url(const struct version *v, const char *base,
+                       const char *what)
 {
     char hex[MANIFEST_HEX];
-    const size_t len = strlen(base) + sizeof("v1/blocks//") + MANIFEST_HEX + 24;
+    const size_t len =
+        strlen(base) + sizeof("v1/blocks//.zst") + MANIFEST_HEX + strlen(what);
     char *const url = malloc(len);
 
     manifest_to_hex(v->root, hex);
     if (url)
-        (void)snprintf(url, len, "%sv1/blocks/%s/%llu", base, hex,
-                       (unsigned long long)g);
+        (void)snprintf(url, len, "%sv1/blocks/%s/%s.zst", base, hex, what);
     return url;
+}
+
+/* What a gateway has under this name, which is want bytes long, unpacked. */
+static enum plt_status get_packed(struct version *v, struct plt_io *io,
+                                  const char *base, const char *what,
+                                  uint8_t *buf, size_t want, uint64_t *cost,
+                                  struct plt_error *err)
+{
+    const size_t cap = manifest_pack_bound(want);
+    AUTO_FREE char *url = block_url(v, base, what);
+    AUTO_FREE uint8_t *frame = malloc(cap);
+    struct image *image;
+    size_t got = 0;
+
+    if (!url || !frame)
+        return plt_fail(err, PLT_NOMEM, "a block");
+    enum plt_status st = source_beside(v->mirror, io, &image, err);
+    if (st != PLT_OK)
+        return st;
+    st = image_fetch(image, io, url, frame, cap, &got, err);
+    image_unref(image);
+    *cost += got;
+    if (st == PLT_OK && manifest_unpack(frame, got, buf, want, err) != PLT_OK) {
+        const struct plt_error why = *err;
+        st = plt_fail(err, PLT_ORIGIN, "%.80s sent %.100s", base, why.text);
+    }
+    return st;
 }
 
 static enum plt_status get_block(struct version *v, struct plt_io *io,
                                  const char *base, uint64_t g, uint8_t *buf,
-                                 struct plt_error *err)
+                                 uint64_t *cost, struct plt_error *err)
 {
-    AUTO_FREE char *url = block_url(v, base, g);
     const size_t want = manifest_group_bytes(v->size, g);
-    struct image *image;
-    size_t got = 0;
+    char number[24];
 
-    if (!url)
-        return plt_fail(err, PLT_NOMEM, "an URL");
-    enum plt_status st = source_disk(v->mirror, io, &image, err);
-    if (st != PLT_OK)
-        return st;
-    st = image_fetch(image, io, url, buf, MANIFEST_GROUP, &got, err);
-    image_unref(image);
-    if (st == PLT_OK && got != want)
-        st = plt_fail(err, PLT_ORIGIN, "a block of %zu bytes, not %zu", got,
-                      want);
+    (void)snprintf(number, sizeof(number), "%llu", (unsigned long long)g);
+    const enum plt_status st =
+        get_packed(v, io, base, number, buf, want, cost, err);
     if (st == PLT_OK)
         memset(buf + want, 0, MANIFEST_GROUP - want);
+    return st;
+}
+
+enum plt_status fetch_packed(struct version *v, struct plt_io *io,
+                             const uint64_t *leaves, size_t n, uint8_t *buf,
+                             uint64_t *cost, struct plt_error *err)
+{
+    static const char kind[] = "leaves=";
+    struct source source;
+
+    enum plt_status st = source_parse(&source, v->mirror->entry.source, err);
+    if (st != PLT_OK)
+        return st;
+    AUTO_FREE struct manifest_pick *pick = malloc(sizeof(*pick));
+    AUTO_FREE char *what = malloc(sizeof(kind) + MANIFEST_PICK_TEXT);
+    if (!pick || !what)
+        st = plt_fail(err, PLT_NOMEM, "a list of leaves");
+    for (size_t done = 0; done < n && st == PLT_OK;) {
+        size_t bytes;
+        pick->n_runs = pick->n_leaves = 0;
+        while (done + pick->n_leaves < n &&
+               manifest_pick_add(pick, leaves[done + pick->n_leaves]))
+            ;
+        if (!manifest_pick_bytes(pick, v->size, &bytes))
+            bytes = 0; /* cannot be: they are leaves of this disk */
+        ASSERT(bytes);
+        memcpy(what, kind, sizeof(kind));
+        manifest_pick_text(pick, what + sizeof(kind) - 1);
+        uint8_t *const to = buf + done * MANIFEST_LEAF;
+        st = get_packed(v, io, source.base, what, to, bytes, cost, err);
+        done += pick->n_leaves;
+        /* What the disk's end cuts off is zeros. */
+        if (st == PLT_OK)
+            memset(to + bytes, 0, pick->n_leaves * MANIFEST_LEAF - bytes);
+    }
+    source_release(&source);
+    if (st == PLT_NOT_FOUND)
+        st = plt_fail(err, PLT_CHANGED,
+                      "the source has no image with this root any more");
     return st;
 }
 
@@ -203,7 +262,7 @@ static bool is_block(struct version *v, uint64_t g, const uint8_t *buf)
 }
 
 static bool from_sibling(struct version *v, struct plt_io *io, uint64_t g,
-                         uint8_t *buf)
+                         uint8_t *buf, uint64_t *cost)
 {
     char base[512];
     unsigned which;
@@ -212,7 +271,7 @@ static bool from_sibling(struct version *v, struct plt_io *io, uint64_t g,
         struct plt_error why, ignored;
         if (!choose_sibling(v->mirror, g + i * 7, base, sizeof(base), &which))
             return false;
-        const enum plt_status st = get_block(v, io, base, g, buf, &why);
+        const enum plt_status st = get_block(v, io, base, g, buf, cost, &why);
         if (st == PLT_OK && is_block(v, g, buf)) {
             heard_sibling(v->mirror, which, base, true);
             return true;
@@ -229,16 +288,16 @@ static bool from_sibling(struct version *v, struct plt_io *io, uint64_t g,
 }
 
 enum plt_status fetch_block(struct version *v, struct plt_io *io, uint64_t g,
-                            uint8_t *buf, struct plt_error *err)
+                            uint8_t *buf, uint64_t *cost, struct plt_error *err)
 {
     struct source source;
 
-    if (from_sibling(v, io, g, buf))
+    if (from_sibling(v, io, g, buf, cost))
         return PLT_OK;
     enum plt_status st = source_parse(&source, v->mirror->entry.source, err);
     if (st != PLT_OK)
         return st;
-    st = get_block(v, io, source.base, g, buf, err);
+    st = get_block(v, io, source.base, g, buf, cost, err);
     if (st == PLT_NOT_FOUND)
         st = plt_fail(err, PLT_CHANGED,
                       "the source has no image with this root any more");

@@ -25,6 +25,8 @@ enum {
     WINDOW_LEAVES = 1024,      /* fetched by it at a time */
     MIRROR_NAME = 64,          /* with its NUL */
     MIRROR_WAIT_MS = 30000,    /* of one request of the background */
+    MIRROR_DEMAND_MS = 1000,   /* so long after a reader waited it may again */
+    MIRROR_YIELD_MS = 8000,    /* then the background has a turn all the same */
     MIRROR_DATA_MS = 120000,   /* of a request for bytes of the disk */
     MIRROR_RETRY_MIN_MS = 500, /* after a failure of the source, doubling */
     MIRROR_RETRY_MAX_MS = 30000,
@@ -127,7 +129,8 @@ struct mirror {
     /* bytes that came in each of the last seconds */
     _Atomic uint64_t rate_second[8], rate_bytes[8];
     uint64_t allowance_ns; /* when the next byte may come, by its bandwidth */
-    _Atomic uint64_t demand_ns; /* when a reader last waited */
+    _Atomic uint64_t demand_ns; /* when a reader last waited for the source */
+    _Atomic uint64_t turn_ns;   /* when the background last had a turn */
     struct {
         char url[512]; /* up to and with the '/' before "v1/" */
         uint64_t muted_ns;
@@ -246,6 +249,11 @@ void mirror_io_init(struct mirror_io *m, struct mirror *mirror,
                     uint32_t flags);
 /* Wait until so many bytes may be fetched; false: stopped meanwhile. */
 MAY_WAIT bool mirror_pace(struct mirror *mirror, uint64_t bytes);
+/* Readers wait for the source now, or just did: what the background has under
+ * way is in front of them on the line. */
+bool mirror_is_asked(struct mirror *mirror);
+/* It were fewer: so many need not have been waited for. */
+void mirror_pace_back(struct mirror *mirror, uint64_t bytes);
 /* So many bytes of the disk more are here; how many a second came, lately. */
 void mirror_add_rate(struct mirror *mirror, uint64_t bytes);
 uint64_t mirror_rate(struct mirror *mirror);
@@ -269,6 +277,14 @@ PLT_MUST_USE MAY_WAIT enum plt_status source_disk(struct mirror *mirror,
                                                   struct plt_io *io,
                                                   struct image **out,
                                                   struct plt_error *err);
+/* What documents of the source's gateway are fetched beside (image_fetch): the
+ * list of groups, which any cache between can keep.  Not the disk: a cache that
+ * does not keep ranges asks for all of it to answer the first one.
+ * PLT_NOT_FOUND: the source has no manifest. */
+PLT_MUST_USE MAY_WAIT enum plt_status source_beside(struct mirror *mirror,
+                                                    struct plt_io *io,
+                                                    struct image **out,
+                                                    struct plt_error *err);
 /* It has another version: what was opened of it before is not asked again. */
 void source_forget(struct mirror *mirror);
 /* Bytes of /v1/manifest/REF/PART, at most 64 stretches. */
@@ -301,10 +317,16 @@ fetch_digests(struct version *version, struct plt_io *io, uint64_t g,
 PLT_MUST_USE MAY_WAIT enum plt_status
 fetch_leaves(struct version *version, struct plt_io *io, const uint64_t *leaves,
              size_t n, uint8_t *buf, struct plt_error *err);
+/* The same as one frame of the source's, compressed, under a name that any
+ * cache may keep: edges that go from one version to the next ask for the same.
+ * *cost grows by the bytes that came. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+fetch_packed(struct version *version, struct plt_io *io, const uint64_t *leaves,
+             size_t n, uint8_t *buf, uint64_t *cost, struct plt_error *err);
 /* The whole group g, from a sibling or the source, as an immutable block. */
 PLT_MUST_USE MAY_WAIT enum plt_status fetch_block(struct version *version,
                                                   struct plt_io *io, uint64_t g,
-                                                  uint8_t *buf,
+                                                  uint8_t *buf, uint64_t *cost,
                                                   struct plt_error *err);
 /* What the source sent is not what its manifest says: counted, named. */
 PLT_MUST_USE enum plt_status fetch_refused(struct version *version,

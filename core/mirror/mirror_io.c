@@ -114,17 +114,46 @@ bool mirror_pace(struct mirror *m, uint64_t bytes)
     }
     /* Who waits for this mirror's disk comes first. */
     const uint64_t end = clock_now() + wait;
-    for (;;) {
+    while (!atomic_load(&m->is_halted) && !atomic_load(&all->is_stopping)) {
         const uint64_t now = clock_now();
-        const uint64_t asked = atomic_load(&m->demand_ns);
-        const bool is_asked =
-            asked && now - asked < (uint64_t)SLICE_MS * NS_PER_MS;
-        if (atomic_load(&m->is_halted) || atomic_load(&all->is_stopping))
-            return false;
-        if (now >= end && (!is_asked || now - end > NS_PER_S))
+        if (now >= end && !mirror_is_asked(m)) {
+            atomic_store(&m->turn_ns, now);
             return true;
+        }
         lock_take(&m->lock);
         (void)cond_wait(&m->moved, &m->lock, clock_after_ms(SLICE_MS));
         lock_give(&m->lock);
     }
+    return false;
+}
+
+bool mirror_is_asked(struct mirror *m)
+{
+    const uint64_t now = clock_now(), asked = atomic_load(&m->demand_ns);
+
+    return asked && now - asked < (uint64_t)MIRROR_DEMAND_MS * NS_PER_MS &&
+           now - atomic_load(&m->turn_ns) <
+               (uint64_t)MIRROR_YIELD_MS * NS_PER_MS;
+}
+
+static void give_allowance(uint64_t *until, uint64_t rate, uint64_t bytes)
+{
+    const uint64_t cost =
+        (uint64_t)((double)bytes * (double)NS_PER_S / (double)rate);
+    *until = *until > cost ? *until - cost : 0;
+}
+
+void mirror_pace_back(struct mirror *m, uint64_t bytes)
+{
+    struct mirrors *const all = m->mirrors;
+
+    lock_take(&m->lock);
+    if (m->entry.bandwidth)
+        give_allowance(&m->allowance_ns, m->entry.bandwidth, bytes);
+    lock_give(&m->lock);
+    if (!all->config.bandwidth)
+        return;
+    lock_take(&all->lock);
+    give_allowance(&all->allowance_ns, all->config.bandwidth, bytes);
+    lock_give(&all->lock);
 }

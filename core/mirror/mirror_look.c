@@ -86,7 +86,7 @@ static enum plt_status parse_head(const char *text, size_t len,
 /* ---- Documents ---- */
 
 static enum plt_status get(struct mirror *m, struct plt_io *io,
-                           struct image *disk, const char *kind,
+                           struct image *beside, const char *kind,
                            const char *tail, size_t max, char **text,
                            size_t *len, struct plt_error *err)
 {
@@ -100,7 +100,7 @@ static enum plt_status get(struct mirror *m, struct plt_io *io,
     source_release(&source);
     if (!url || !buf)
         return plt_fail(err, PLT_NOMEM, "a document");
-    st = image_fetch(disk, io, url, (uint8_t *)buf, max, len, err);
+    st = image_fetch(beside, io, url, (uint8_t *)buf, max, len, err);
     if (st != PLT_OK)
         return st;
     buf[*len] = '\0';
@@ -132,7 +132,7 @@ static bool is_of_image(struct mirror *m, const char *comment)
 
 /* Compared with the keys: "good", or "none" where it need not be. */
 static enum plt_status check_signature(struct mirror *m, struct plt_io *io,
-                                       struct image *disk, const char *head,
+                                       struct image *beside, const char *head,
                                        size_t len, struct head *out,
                                        struct plt_error *err)
 {
@@ -154,7 +154,7 @@ static enum plt_status check_signature(struct mirror *m, struct plt_io *io,
         if (st != PLT_OK)
             return st;
     }
-    enum plt_status st = get(m, io, disk, "manifest", "/signature",
+    enum plt_status st = get(m, io, beside, "manifest", "/signature",
                              MAX_SIGNATURE, &signature, &got, err);
     if (st == PLT_NOT_FOUND && !m->entry.is_signed) {
         (void)snprintf(out->signature, sizeof(out->signature), "none");
@@ -186,10 +186,13 @@ static enum plt_status get_groups(struct version *v, struct plt_io *io,
     const uint64_t bytes = v->n_groups * MANIFEST_DIGEST;
     AUTO_FREE manifest_digest *groups =
         malloc(bytes ? (size_t)bytes : MANIFEST_DIGEST);
+    const uint32_t flags = io->flags;
     enum plt_status st = PLT_OK;
 
     if (!groups)
         return plt_fail(err, PLT_NOMEM, "a list of groups");
+    /* Not kept in the cache: a wrong list would be found there again. */
+    io->flags |= PLT_IO_EXACT;
     for (uint64_t at = 0; at < bytes && st == PLT_OK; at += GROUPS_AT_ONCE) {
         const uint64_t left = bytes - at;
         const struct plt_seg seg = {
@@ -197,6 +200,7 @@ static enum plt_status get_groups(struct version *v, struct plt_io *io,
             (uint8_t *)groups + at};
         st = source_part(v->mirror, "/groups", io, &seg, 1, err);
     }
+    io->flags = flags;
     if (st == PLT_OK)
         st = manifest_file_put_groups(v->file, (const manifest_digest *)groups,
                                       root, err);
@@ -209,7 +213,7 @@ static enum plt_status get_groups(struct version *v, struct plt_io *io,
 /* ---- The order ---- */
 
 static void order_by_trace(struct version *v, struct plt_io *io,
-                           struct image *disk)
+                           struct image *beside)
 {
     AUTO_FREE char *text = NULL;
     struct plt_error ignored;
@@ -229,7 +233,7 @@ static void order_by_trace(struct version *v, struct plt_io *io,
         calloc(MAX_STRETCHES + 1, sizeof(*stretches));
     if (!stretches)
         return;
-    if (wants_trace && get(v->mirror, io, disk, "trace", "", MAX_TRACE, &text,
+    if (wants_trace && get(v->mirror, io, beside, "trace", "", MAX_TRACE, &text,
                            &len, &ignored) == PLT_OK)
         o = json_memory_parse(text, len, 0, NULL);
     stretches[n][1] = 1; /* where the partition table is */
@@ -249,7 +253,7 @@ static void order_by_trace(struct version *v, struct plt_io *io,
 }
 
 static void look_for_siblings(struct mirror *m, struct plt_io *io,
-                              struct image *disk)
+                              struct image *beside)
 {
     AUTO_FREE char *text = NULL;
     struct plt_error ignored;
@@ -263,7 +267,7 @@ static void look_for_siblings(struct mirror *m, struct plt_io *io,
     m->siblings_ns = clock_after_ms(SIBLINGS_MS);
     (void)snprintf(tail, sizeof(tail), "/sources%s%.500s", own ? "?edge=" : "",
                    own ? own : "");
-    if (get(m, io, disk, "manifest", tail, MAX_SOURCES, &text, &len,
+    if (get(m, io, beside, "manifest", tail, MAX_SOURCES, &text, &len,
             &ignored) != PLT_OK)
         return;
     json_t *const o = json_memory_parse(text, len, 0, NULL);
@@ -316,6 +320,10 @@ static enum plt_status take_version(struct mirror *m, struct version *v,
         m->coming = NULL;
         m->completed[0] = '\0';
     }
+    /* Whoever has waited for this reads first. */
+    atomic_store(&m->turn_ns, clock_now());
+    if (!is_beside)
+        atomic_store(&m->demand_ns, clock_now());
     cond_wake_all(&m->moved);
     lock_give(&m->lock);
     if (old)
@@ -349,7 +357,7 @@ static enum plt_status begin_out(struct mirror *m, struct version *v,
 
 /* A source with a manifest. */
 static enum plt_status look_at_head(struct mirror *m, struct plt_io *io,
-                                    struct image *disk, struct plt_error *err)
+                                    struct image *beside, struct plt_error *err)
 {
     AUTO_FREE char *text = NULL;
     struct version *const known = newest(m);
@@ -358,18 +366,18 @@ static enum plt_status look_at_head(struct mirror *m, struct plt_io *io,
     size_t len;
 
     enum plt_status st =
-        get(m, io, disk, "manifest", "", MAX_HEAD, &text, &len, err);
+        get(m, io, beside, "manifest", "", MAX_HEAD, &text, &len, err);
     if (st == PLT_OK)
         st = parse_head(text, len, &head, err);
     if (st == PLT_OK)
-        st = check_signature(m, io, disk, text, len, &head, err);
+        st = check_signature(m, io, beside, text, len, &head, err);
     const bool is_same = st == PLT_OK && known && !known->is_direct &&
                          known->size == head.size &&
                          memcmp(known->root, head.root, MANIFEST_DIGEST) == 0;
     if (st == PLT_OK && !is_same && known)
         source_forget(m);
     if (st == PLT_OK && !is_same)
-        look_for_siblings(m, io, disk);
+        look_for_siblings(m, io, beside);
     if (st == PLT_OK && !is_same)
         st = version_new(m, head.size, "", &v, err);
     if (v) {
@@ -383,7 +391,7 @@ static enum plt_status look_at_head(struct mirror *m, struct plt_io *io,
             st = begin_out(m, v, err);
         if (st == PLT_OK) {
             atomic_store(&v->has_root, true);
-            order_by_trace(v, io, disk);
+            order_by_trace(v, io, beside);
             st = take_version(m, v, err);
         } else {
             version_unref(v);
@@ -450,39 +458,50 @@ static enum plt_status look_at_disk(struct mirror *m, struct plt_io *io,
     return st;
 }
 
+/* Of what is read from the disk itself, for want of a manifest. */
+static enum plt_status look_without(struct mirror *m, struct plt_io *io,
+                                    bool is_passing, struct plt_error *err)
+{
+    struct image *disk;
+    enum plt_status st = source_disk(m, io, &disk, err);
+
+    if (st != PLT_OK)
+        return st;
+    st = look_at_disk(m, io, disk, is_passing, err);
+    image_unref(disk);
+    return st;
+}
+
 static enum plt_status look(struct mirror *m, struct plt_error *err)
 {
     struct mirror_io io;
-    struct image *disk;
+    struct image *beside;
 
     enum plt_status st = entry_check(&m->entry, &m->mirrors->config, err);
     if (st != PLT_OK)
         return st;
     mirror_io_init(&io, m, NULL, NULL, 0);
-    st = source_disk(m, &io.io, &disk, err);
-    if (st != PLT_OK)
-        return st;
-    if (strncmp(m->entry.source, "http", 4) != 0) {
-        st = look_at_disk(m, &io.io, disk, false, err);
-        image_unref(disk);
-        return st;
-    }
+    if (strncmp(m->entry.source, "http", 4) != 0)
+        return look_without(m, &io.io, false, err);
     struct version *const known = newest(m);
     const bool is_first = !known && !m->entry.is_signed;
     version_unref(known);
     if (is_first)
         io.io.deadline_ns = clock_after_ms(FIRST_MS);
-    st = look_at_head(m, &io.io, disk, err);
+    st = source_beside(m, &io.io, &beside, err);
+    if (st == PLT_OK) {
+        st = look_at_head(m, &io.io, beside, err);
+        image_unref(beside);
+    }
     if (st == PLT_BUSY || st == PLT_TIMEOUT) {
         /* It is being made: the disk can be read all the same. */
         struct plt_error why;
         io.io.deadline_ns = clock_after_ms(MIRROR_WAIT_MS);
         if (is_first)
-            why.status = look_at_disk(m, &io.io, disk, true, &why);
+            why.status = look_without(m, &io.io, true, &why);
     } else if (st == PLT_NOT_FOUND || st == PLT_UNSUPPORTED) {
-        st = look_at_disk(m, &io.io, disk, false, err);
+        st = look_without(m, &io.io, false, err);
     }
-    image_unref(disk);
     return st;
 }
 

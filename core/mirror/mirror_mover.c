@@ -94,7 +94,8 @@ static enum task next_task(struct mirror *m, uint64_t now, int minute,
         if (!is_checked && !m->n_movers)
             task = TASK_CHECK;
         else if (is_checked && !m->is_paused &&
-                 !atomic_load(&todo->is_complete) && m->n_movers < most &&
+                 !atomic_load(&todo->is_complete) &&
+                 m->n_movers < (mirror_is_asked(m) ? 1 : most) &&
                  entry_is_scheduled(&m->entry, minute) &&
                  now >= m->idle_until_ns)
             task = TASK_FETCH;
@@ -183,6 +184,7 @@ static void fetch(struct mirror *m, struct version *v)
 
     if (st == PLT_OK && version_is_whole(v)) {
         st = finish(m, v, &err);
+        mirror_changed(m); /* it is complete only now */
     } else if (st == PLT_OK && is_idle) {
         /* The others have the rest. */
         lock_take(&m->lock);

@@ -83,6 +83,21 @@ enum plt_status source_disk(struct mirror *m, struct plt_io *io,
     return st;
 }
 
+enum plt_status source_beside(struct mirror *m, struct plt_io *io,
+                              struct image **out, struct plt_error *err)
+{
+    struct source source;
+
+    enum plt_status st = source_parse(&source, m->entry.source, err);
+    if (st != PLT_OK)
+        return st;
+    AUTO_FREE char *url = source_url(&source, "manifest", "/groups");
+    source_release(&source);
+    if (!url)
+        return plt_fail(err, PLT_NOMEM, "an URL");
+    return images_open_url(m->mirrors->images, url, io, out, err);
+}
+
 void source_forget(struct mirror *m)
 {
     static const char *const parts[] = {"/groups", "/leaves", "/prefixes"};

@@ -26,7 +26,8 @@
 
 enum {
     BLOCK_MISSING = 230, /* leaves of 256: the block is as cheap as they are */
-    PUT_SYNC = 64 << 20  /* bytes put, then they are made durable */
+    KNOWN_VERSIONS = 16,
+    PUT_SYNC = 64 << 20 /* bytes put, then they are made durable */
 };
 
 enum what { ZERO, HERE, SEED, MISSING };
@@ -46,7 +47,9 @@ struct group {
 
 struct window {
     struct version *v;
-    struct version *before; /* new reference, or NULL */
+    struct version *before; /* of this mirror; borrowed, or NULL */
+    struct version *known[KNOWN_VERSIONS]; /* it, and those of other mirrors */
+    size_t n_known;
     struct group *group;
     size_t n;
     uint8_t *buf;    /* WINDOW_LEAVES leaves */
@@ -64,7 +67,8 @@ static bool is_zero_group(const manifest_digest digest, size_t n)
     return memcmp(zero, digest, MANIFEST_DIGEST) == 0;
 }
 
-/* All of it is as in the version before. */
+/* All of it is as in the version before, or in another mirror's, at the same
+ * place. */
 static bool is_as_before(const struct window *w, struct group *gr,
                          const manifest_digest digest)
 {
@@ -72,12 +76,16 @@ static bool is_as_before(const struct window *w, struct group *gr,
     manifest_digest was;
     size_t n = 0;
 
-    return w->before && gr->g < w->before->n_groups &&
-           manifest_file_group(w->before->file, gr->g, was) &&
-           memcmp(was, digest, MANIFEST_DIGEST) == 0 &&
-           manifest_file_leaves(w->before->file, gr->g, gr->leaves, &n,
-                                &ignored) == PLT_OK &&
-           n == gr->n;
+    for (size_t i = 0; i < w->n_known; i++) {
+        struct version *const v = w->known[i];
+        if (gr->g < v->n_groups && manifest_file_group(v->file, gr->g, was) &&
+            memcmp(was, digest, MANIFEST_DIGEST) == 0 &&
+            manifest_file_leaves(v->file, gr->g, gr->leaves, &n, &ignored) ==
+                PLT_OK &&
+            n == gr->n)
+            return true;
+    }
+    return false;
 }
 
 static enum plt_status know(struct window *w, struct group *gr,
@@ -347,10 +355,14 @@ static enum plt_status get_block(struct window *w, struct plt_io *io,
 {
     size_t which[MANIFEST_LEAVES], n = 0;
 
-    if (!mirror_pace(w->v->mirror, manifest_group_bytes(w->v->size, gr->g)))
+    const uint64_t bytes = manifest_group_bytes(w->v->size, gr->g);
+    uint64_t cost = 0;
+    if (!mirror_pace(w->v->mirror, bytes))
         return plt_fail(err, PLT_CANCELLED, "a mirror");
     io->deadline_ns = clock_after_ms(MIRROR_DATA_MS);
-    enum plt_status st = fetch_block(w->v, io, gr->g, w->buf, err);
+    enum plt_status st = fetch_block(w->v, io, gr->g, w->buf, &cost, err);
+    if (cost < bytes)
+        mirror_pace_back(w->v->mirror, bytes - cost);
     if (st != PLT_OK)
         return st;
     for (size_t i = 0; i < gr->n; i++) {
@@ -384,8 +396,15 @@ static enum plt_status get_ranges(struct window *w, struct plt_io *io,
     if (n && !mirror_pace(w->v->mirror, n * MANIFEST_LEAF))
         return plt_fail(err, PLT_CANCELLED, "a mirror");
     io->deadline_ns = clock_after_ms(MIRROR_DATA_MS);
-    enum plt_status st =
-        n ? fetch_leaves(w->v, io, leaves, n, w->buf, err) : PLT_OK;
+    enum plt_status st = PLT_OK;
+    uint64_t cost = 0;
+    if (n && w->via != VIA_RANGES) {
+        st = fetch_packed(w->v, io, leaves, n, w->buf, &cost, err);
+        if (cost < n * MANIFEST_LEAF)
+            mirror_pace_back(w->v->mirror, n * MANIFEST_LEAF - cost);
+    } else if (n) {
+        st = fetch_leaves(w->v, io, leaves, n, w->buf, err);
+    }
     const uint8_t *data = w->buf;
     if (st != PLT_OK)
         return st;
@@ -502,11 +521,20 @@ enum plt_status mirror_window(struct version *v, bool *is_idle,
     lock_take(&v->mirror->lock);
     w.via = v->mirror->entry.via;
     w.has_siblings = v->mirror->n_siblings > 0;
-    if (v->mirror->current && v->mirror->current != v) {
-        w.before = v->mirror->current;
-        version_ref(w.before);
-    }
+    struct version *const before =
+        v->mirror->current != v ? v->mirror->current : NULL;
+    if (before)
+        version_ref(before);
     lock_give(&v->mirror->lock);
+    size_t n_alive;
+    struct version **const alive = versions_all(v->mirrors, &n_alive);
+    w.before = before;
+    if (before)
+        w.known[w.n_known++] = before;
+    for (size_t i = 0; i < n_alive && w.n_known < KNOWN_VERSIONS; i++) {
+        if (alive[i] != v && alive[i] != before)
+            w.known[w.n_known++] = alive[i];
+    }
     mirror_io_init(&io, v->mirror, v, NULL, PLT_IO_BACKGROUND | PLT_IO_EXACT);
     for (size_t i = 0; i < w.n && st == PLT_OK; i++) {
         group[i].g = groups[i];
@@ -527,6 +555,9 @@ enum plt_status mirror_window(struct version *v, bool *is_idle,
     }
     if (st == PLT_OK)
         st = sync_now_and_then(&w, err);
-    version_unref(w.before);
+    version_unref(before);
+    for (size_t i = 0; i < n_alive; i++)
+        version_unref(alive[i]);
+    free(alive);
     return st;
 }

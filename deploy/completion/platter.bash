@@ -6,10 +6,11 @@ _platter()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     local commands="info map members partitions snapshots check checksum manifest read convert
-        compare index bench plugins token sign"
+        compare index bench plugins mirror token sign"
     local options="--member --partition --snapshot --vmstate --layers -f --secret-file
         --secret --offset --length --context --algorithm --block-size -O --resume --verify
         -s --strict --show --export --import --index-format
+        --follow --bandwidth --priority --schedule --fetch --signed --no-trace --wait --watch
         --trace --record --replay --pattern --size --count --time --threads
         --headers --ca --certificate --signing-key --expires --route --gateway --json --output --plugin-path --state --cache-size --force --quiet
         --verbose --help --version"
@@ -25,9 +26,12 @@ _platter()
     --export | --import | --trace | --headers | --ca | --certificate) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
     -f) mapfile -t COMPREPLY < <(compgen -W "raw qcow2 vmdk" -- "$cur") && return ;;
     --route) mapfile -t COMPREPLY < <(compgen -W "disk raw info members extents partitions snapshots check checksum index manifest trace prefetch" -- "$cur") && return ;;
+    --fetch) mapfile -t COMPREPLY < <(compgen -W "auto blocks ranges" -- "$cur") && return ;;
+    mirror) mapfile -t COMPREPLY < <(compgen -W "add list status wait pause resume change remove" -- "$cur") && return ;;
     -O) mapfile -t COMPREPLY < <(compgen -W "raw" -- "$cur") && return ;;
     --offset | --length | --member | --partition | --layers | --cache-size | --snapshot | \
         --context | --secret | --secret-file | --gateway | --block-size | --size | \
+        --follow | --bandwidth | --priority | --schedule | \
         --count | --time | --threads | --signing-key | --expires) return ;;
     esac
     if [[ $cur == -* ]]; then
@@ -36,7 +40,7 @@ _platter()
     fi
     for ((i = 1; i < COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
-        [[ $word == plugins || $word == token ]] && return
+        [[ $word == plugins || $word == token || $word == mirror ]] && return
         if [[ " ${commands//$'\n'/ } " == *" $word "* ]]; then
             compopt -o filenames 2>/dev/null
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: each command here and through a gateway, against qemu-img,
 sha256sum and cmp; what was stopped goes on; what a person sees."""
-import pty, select, sys, os
+import pty, select, sys, os, urllib.request
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from live import *
 
@@ -20,6 +20,11 @@ def make(name, size=SIZE):
         for at in (MIB, 9 * MIB + 5000, 40 * MIB):
             f.seek(at)
             f.write(os.urandom(MIB + 777))
+
+
+def write_random(path, size):
+    with open(path, "wb") as f:
+        f.write(random.randbytes(size))
 
 
 make("d.raw")
@@ -406,6 +411,80 @@ def bench():
     out = platter("bench", "lab/d.raw", "--time", "1", *G).stdout
     assert b"reads/s" in out and b"p99" in out
     assert platter("bench", www + "/d.raw", "--pattern", "zigzag", check=False).returncode == 2
+
+
+@case("mirror: added, listed, watched, changed, paused, removed; for a person and as JSON")
+def mirror():
+    conf = tmp + "/edge.json"
+    json.dump({"origins": {"up": {"url": f"http://127.0.0.1:{server.port}/"}}, "state_dir": tmp + "/edge",
+               "outputs": [tmp + "/out/"]}, open(conf, "w"))
+    os.mkdir(tmp + "/out")
+    edge = Platterd({}, "--config", conf)
+    g = ["--gateway", edge.url("/")]
+    at = f"http://127.0.0.1:{server.port}/disk/lab/two.tar.gz"
+    out = lambda *args, **kw: platter("mirror", *args, *g, **kw).stdout.decode()
+    assert out("list") == "" and json.loads(out("list", "--json")) == []
+    m = json.loads(out("add", "one", at, "--member", "a.raw", "--follow", "60", "--bandwidth", "4M",
+                       "--priority", "-5", "--schedule", "00:00-24:00", "--fetch", "blocks",
+                       "--no-trace", "--json"))
+    assert m["source"] == at + ";member=a.raw" and m["follow"] == 60 and m["bandwidth"] == 4 * MIB, m
+    assert m["priority"] == -5 and m["schedule"] == "00:00-24:00" and m["trace"] is False, m
+    assert m["fetch"] == "blocks"
+    # Twice the same is fine; another is not.
+    r = platter("mirror", "add", "one", at, *g, check=False)
+    assert r.returncode == 1 and b"there is another mirror one (409" in r.stderr, r.stderr
+    r = platter("mirror", "wait", "one", *g)
+    assert re.search(rb"^one: \[[#.]{24}\] [\d.]+ %, .* of .*", r.stderr, re.M), r.stderr
+    text = r.stdout.decode()
+    for line in (r"one  complete", rf"  source     {re.escape(at)};member=a\.raw",
+                 r"  disk       64 MiB, [\d.]+ MiB of it not zeros",
+                 r"  here       \[#{24}\] 100\.0 %, [\d.]+ MiB", r"  fetched    [\d.]+ MiB in \d+ requests, .* for readers",
+                 r"  version    [0-9a-f]{64}", r"  verified   against the source's manifest",
+                 r"  follow     every 60 s, asked at 2.*Z", r"  bandwidth  4\.00 MiB/s",
+                 r"  schedule   00:00-24:00 UTC", r"  priority   -5"):
+        assert re.search(f"^{line}$", text, re.M), (line, text)
+    with urllib.request.urlopen(edge.url("/disk/one")) as f:
+        assert f.read() == data
+    # All of it is here already: nothing is left to fetch.
+    text = out("add", "two", f"http://127.0.0.1:{server.port}/disk/lab/d.qcow2", "--wait",
+               "--output", tmp + "/out/two.raw")
+    assert "two  complete" in text and "that was here already: " in text, text
+    assert open(tmp + "/out/two.raw", "rb").read() == data
+    m = json.loads(out("change", "two", "--follow", "5", "--priority", "100", "--json"))
+    assert m["follow"] == 5 and m["priority"] == 100
+    rows = out("list").splitlines()
+    assert len(rows) == 3 and rows[0].startswith("name  state") and len({len(r.rstrip()) for r in rows[1:]}) == 1
+    assert re.match(r"one   complete   \[#{24}\] 100\.0 %", rows[1]), rows
+    assert [m["name"] for m in json.loads(out("list", "--json"))] == ["one", "two"]
+    # As it goes on: a line of JSON each, the last one complete.
+    write_random(f"{www}/slow.raw", 12 * MIB)
+    out("add", "slow", f"http://127.0.0.1:{server.port}/disk/lab/slow.raw", "--bandwidth", "4M", "--quiet")
+    lines = out("status", "slow", "--watch", "--json")
+    first, last = json.loads(lines.splitlines()[0]), json.loads(lines[lines.index("\n{\n"):])
+    assert first["state"] == "mirroring" and last["state"] == "complete" and last["share"] == 1
+    assert json.loads(out("pause", "slow", "--json"))["name"] == "slow"
+    assert out("resume", "slow", "--quiet") == "" and out("remove", "slow") == ""
+    # On a terminal it is one line that is written over.
+    write_random(f"{www}/tty.raw", 12 * MIB)
+    out("add", "tty", f"http://127.0.0.1:{server.port}/disk/lab/tty.raw", "--bandwidth", "4M", "--quiet")
+    code, seen = on_terminal("mirror", "wait", "tty", *g)
+    assert code == 0 and seen.count(b"\rtty [") > 3 and b"\033[K" in seen and b" left" in seen, seen
+    assert b"\033[1mtty\033[0m  complete" in seen, seen
+    for args, code, words in ((["status", "none"], 1, b"there is no mirror none (404"),
+                              (["remove", "none"], 1, b"no mirror none"), (["status", "a/b"], 1, b"no name"),
+                              (["add", "x", "nope/x"], 1, b"no origin is that of nope/x (400"),
+                              (["add", "x", at, "--output", "/etc/x"], 1, b"not allowed by policy (403"),
+                              (["add", "x"], 2, b"a NAME and a SOURCE"), (["frob"], 2, b"mirror add"),
+                              ([], 2, b"mirror add"), (["change", "one"], 2, b"change what?"),
+                              (["change", "one", "--priority", "x"], 2, b"--priority"),
+                              (["add", "x", at, "--follow", "soon"], 2, b"--follow"), (["list", "x"], 2, b"no name")):
+        r = platter("mirror", *args, *g, check=False)
+        assert r.returncode == code and words in r.stderr, (args, r.returncode, r.stderr)
+    r = platter("info", www + "/d.raw", "--output", "/x", check=False)
+    assert r.returncode == 2 and b"json or human" in r.stderr
+    r = platter("mirror", "list", "--gateway", f"http://127.0.0.1:{free_port()}", check=False)
+    assert r.returncode == 1 and b"does not answer" in r.stderr
+    edge.stop()
 
 
 @case("errors: the words of the server, the choices of an archive, usage")

@@ -221,7 +221,8 @@ def routes():
     table = page("gateway/route.c").split("routes[] = {")[1].split("};")[0]
     have = set()
     for path, takes in re.findall(r'\{"(/[^"]*)",\s+"\w+",\s+KIND_\w+,\s+\w+,\s+\w+,\s+(true|false)', table):
-        have.add(path if takes == "false" else path + ("NAME" if path == "/v1/images/" else "REF"))
+        rest = "NAME" if path in ("/v1/images/", "/v1/mirrors/") else "REF"
+        have.add(path.replace("*", "NAME") if takes == "false" else path + rest)
     assert len(have) >= 18, have
     told = {c.strip("`") for c in first_cells(section(PLATTERD_8, "HTTP").split("### ")[0])}
     assert told == have, told ^ have

@@ -287,6 +287,31 @@ def _():
     assert json.loads(last[1][6:]) == {"root": m.root, "virtual-size": m.size}
 
 
+@case("leaves by a list, and blocks, as frames of zstd: the same bytes, under a name of their own")
+def packed():
+    def unpack(data):
+        return subprocess.run(["zstd", "-dc"], input=data, capture_output=True, check=True).stdout
+    root = truth.root
+    leaves = [0, 1, 2, 300, 511, 512, len(disk) // 4096 - 1]
+    text = f"0-2,300,511-512,{leaves[-1]}"
+    want = b"".join(disk[n * 4096:n * 4096 + 4096] for n in leaves)
+    plain = get(f"/v1/blocks/{root}/leaves={text}")
+    assert plain.body == want and "immutable" in plain.getheader("Cache-Control")
+    frame = get(f"/v1/blocks/{root}/leaves={text}.zst")
+    assert frame.getheader("Content-Type") == "application/zstd" and unpack(frame.body) == want
+    assert frame.getheader("ETag") != plain.getheader("ETag")
+    assert frame.getheader("Content-Digest")
+    other = get(f"/v1/blocks/{root}/leaves=0-2.zst")
+    assert other.getheader("ETag") != frame.getheader("ETag")
+    block = get(f"/v1/blocks/{root}/1.zst")
+    assert unpack(block.body) == disk[GROUP:2 * GROUP]
+    get(f"/v1/blocks/{root}/1.zst", 304, If_None_Match=block.getheader("ETag"))
+    for bad in ("leaves=", "leaves=.zst", "leaves=1,2", "leaves=2,1", "leaves=01", "leaves=0-1024",
+                f"leaves={len(disk) // 4096 + 1}", "leaves=0-2.zst.zst", "1.gz", "leaves/0-2",
+                "leaves=0%2C2"):
+        get(f"/v1/blocks/{root}/{bad}", 404)
+
+
 @case("blocks are for those who may read an image with that root")
 def _():
     token, other = "t" * 40, "u" * 40
@@ -367,6 +392,10 @@ def _():
         assert sent < len(data) // 256 + 200000, (path, sent)
         for f in os.listdir(OUT):
             os.remove(OUT + "/" + f)
+    end = time.time() + 120  # it is made when it is first asked for
+    while server.get("/v1/manifest/lab/disk.raw;partition=1?format=zsync").status == 503:
+        assert time.time() < end
+        time.sleep(0.5)
     sh(["zsync", "-q", "-o", OUT + "/part.raw",
         server.url("/v1/manifest/lab/disk.raw;partition=1?format=zsync")], cwd=OUT)
     assert open(OUT + "/part.raw", "rb").read() == disk[1 << 20:12 << 20]

@@ -25,7 +25,7 @@ CORE = {
     "core/stack": (["stack", "cache", "sched", "util"],
                    ["jansson.h", "openssl/"]),
     "core/manifest": (["manifest", "stack", "cache", "sched", "util"],
-                      ["jansson.h", "openssl/"]),
+                      ["jansson.h", "openssl/", "zstd.h"]),
     "core/store": (["store", "sched", "util"], ["openssl/", "zstd.h"]),
     "core/mirror": (["mirror", "manifest", "store", "stack", "cache", "sched",
                      "util"], ["jansson.h", "openssl/"]),
