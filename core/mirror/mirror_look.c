@@ -27,7 +27,8 @@ enum {
     MAX_STRETCHES = 8192,
     GROUPS_AT_ONCE = 1 << 20, /* bytes of the list in one read */
     SIBLINGS_MS = 60000,
-    FIRST_MS = 3000 /* then the disk is read without its manifest */
+    LOOK_AGAIN_S = 10, /* after a failure, or sooner, if it follows closer */
+    FIRST_MS = 3000    /* then the disk is read without its manifest */
 };
 
 void mirror_time(char out[24])
@@ -511,8 +512,10 @@ void mirror_look(struct mirror *m)
 
     lock_take(&m->lock);
     m->is_looking = false;
-    m->look_ns = m->entry.follow_s ? clock_after_ms(m->entry.follow_s * 1000)
-                                   : UINT64_MAX;
+    uint64_t next_s = m->entry.follow_s;
+    if (st != PLT_OK && next_s > LOOK_AGAIN_S)
+        next_s = LOOK_AGAIN_S;
+    m->look_ns = next_s ? clock_after_ms(next_s * 1000) : UINT64_MAX;
     if (st == PLT_OK) {
         m->must_look = false;
         m->failures = 0;

@@ -19,15 +19,16 @@ enum task { TASK_NONE, TASK_LOOK, TASK_CHECK, TASK_FETCH };
 
 void mirror_failed(struct mirror *m, const struct plt_error *err)
 {
+    char error[sizeof(m->error)];
     struct log_line l;
-    bool is_new;
 
     if (err->status == PLT_CANCELLED)
         return;
-    lock_take(&m->lock);
-    is_new = strcmp(m->error, err->text) != 0;
-    (void)snprintf(m->error, sizeof(m->error), "%s%s%s", err->layer,
+    (void)snprintf(error, sizeof(error), "%s%s%s", err->layer,
                    err->layer[0] ? ": " : "", err->text);
+    lock_take(&m->lock);
+    const bool is_new = strcmp(m->error, error) != 0;
+    memcpy(m->error, error, sizeof(error));
     m->error_status = err->status;
     /* The version that was being fetched is not there any more. */
     m->must_look = m->must_look || err->status == PLT_CHANGED;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is told of mirrors. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,19 @@ static void set_number(json_t *row, const char *key, uint64_t value)
 static void set_time(json_t *row, const char *key, const char *text)
 {
     set(row, key, text[0] ? json_string(text) : json_null());
+}
+
+/* It may have been cut within a character, or be a source's: then all that is
+ * not ASCII is a '?', as JSON has no other texts than UTF-8. */
+static void set_error(json_t *row, const char *error)
+{
+    char text[sizeof(((struct mirror *)NULL)->error)];
+    json_t *const value = error[0] ? json_string(error) : json_null();
+
+    (void)snprintf(text, sizeof(text), "%s", error);
+    for (char *p = text; *p; p++)
+        *p = (unsigned char)*p < 0x80 ? *p : '?';
+    set(row, "error", value ? value : json_string(text));
 }
 
 static void set_root(json_t *row, const char *key, struct version *v)
@@ -110,7 +124,7 @@ static json_t *mirror_row(struct mirror *m)
     set(row, "signature",
         v && v->signature[0] ? json_string(v->signature) : json_null());
     set(row, "siblings", siblings_locked(m));
-    set(row, "error", m->error[0] ? json_string(m->error) : json_null());
+    set_error(row, m->error);
     set_time(row, "since", m->since);
     set_time(row, "checked", m->checked);
     set_time(row, "completed", m->completed);

@@ -145,7 +145,10 @@ void version_unref(struct version *v)
     /* While mirrors end, what is kept is what mirrors.json names. */
     if (!atomic_load(&all->is_stopping)) {
         (void)unlinkat(all->dir, v->file_name, 0);
-        atomic_store(&all->must_sweep, true);
+        /* One that kept nothing, as far as is known, is not worth it: its
+         * manifest was damaged, and the next version finds its leaves. */
+        if (v->n_here && !v->out)
+            atomic_store(&all->must_sweep, true);
     }
     out_close(v->out);
     version_give_memory(v);
@@ -267,7 +270,9 @@ void version_order(struct version *v, const uint64_t (*stretches)[2], size_t n,
 {
     uint32_t *const order = calloc(v->n_groups + 1, sizeof(*order));
     AUTO_FREE uint8_t *is_in = calloc(v->n_groups + 1, 1);
-    uint64_t k = 0;
+    /* A trace is the source's word: many stretches that are each the whole disk
+     * would take hours. */
+    uint64_t k = 0, steps = 2 * v->n_groups + n;
 
     if (!order || !is_in) { /* then they come in the disk's order */
         free(order);
@@ -276,7 +281,8 @@ void version_order(struct version *v, const uint64_t (*stretches)[2], size_t n,
     for (size_t i = 0; i < n; i++) {
         uint64_t g = stretches[i][0] / MANIFEST_GROUP;
         const uint64_t end = stretches[i][0] + stretches[i][1];
-        for (; g < v->n_groups && g * MANIFEST_GROUP < end; g++) {
+        for (; steps && g < v->n_groups && g * MANIFEST_GROUP < end; g++) {
+            steps--;
             if (!is_in[g])
                 order[k++] = (uint32_t)g;
             is_in[g] = 1;

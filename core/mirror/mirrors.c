@@ -486,8 +486,8 @@ enum plt_status mirrors_pause(struct mirrors *all, const char *name, bool on,
     lock_take(&m->lock);
     if (st != PLT_OK)
         m->is_paused = was;
-    else
-        atomic_store(&m->is_halted, on);
+    /* As it is by now: of two who ask at once either may be the last here. */
+    atomic_store(&m->is_halted, m->is_paused || m->is_removed);
     if (st == PLT_OK && !on) {
         m->must_look = true;
         m->failures = 0;
@@ -518,10 +518,13 @@ enum plt_status mirrors_change(struct mirrors *all, const char *name,
     if (st != PLT_OK)
         entry_restore(&m->entry, &was);
     atomic_store(&m->priority, m->entry.priority);
-    m->look_ns = m->entry.follow_s ? clock_now() : UINT64_MAX;
+    if (st == PLT_OK)
+        m->look_ns = m->entry.follow_s ? clock_now() : UINT64_MAX;
     lock_give(&m->lock);
-    mirror_changed(m);
-    mirrors_wake(all);
+    if (st == PLT_OK) {
+        mirror_changed(m);
+        mirrors_wake(all);
+    }
     mirror_unref(m);
     return st;
 }

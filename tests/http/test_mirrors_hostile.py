@@ -18,7 +18,7 @@ def sha(data):
 class Upstream:
     """A gateway's /disk/x and manifest.  Any answer can be another one: `answer` maps a
     kind (disk, head, groups, leaves, prefixes, sources, trace, block) to a function of the
-    request's path and the true body that gives the body, or None to hang up."""
+    request's handler and the true body that gives the body, or a status; None: 404."""
 
     def __init__(self, disk):
         self.answer, self.asked, self.hold = {}, [], {}
@@ -74,6 +74,8 @@ class Upstream:
             body = self.answer[kind](h, body)
         if body is None:
             return self.send(h, 404, b"none")
+        if isinstance(body, int):
+            return self.send(h, body, b"no")
         self.ranges(h, body)
 
     def ranges(self, h, body):
@@ -177,6 +179,145 @@ def sweep():
     assert r.status == 200 and r.body == second, (r.status, r.body[:200])
     s.stop()
     a.stop()
+
+
+@case("a storm of pause and resume leaves a mirror that goes on, or is paused, as it says")
+def storm():
+    up = Upstream(rng.randbytes(40 * GROUP))
+    up.answer["block"] = lambda h, body: (time.sleep(0.4), body)[1]
+    s = edge(up)
+    add(s, "m", up, fetch="blocks")
+    now = ask(s, "/m")
+    for _ in range(25):
+        threads = [threading.Thread(target=ask, args=(s, "/m", "POST", {"paused": on}))
+                   for on in [True, False] * 4]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        was = ask(s, "/m")
+        if was["state"] == "mirroring":
+            now = wait(s, "m", lambda now: now["bytes_fetched"] > was["bytes_fetched"] or
+                       now["state"] == "complete", 5)
+    assert now["bytes_fetched"], now
+    s.stop()
+    up.stop()
+
+
+class Zeros:
+    """A disk that is not in memory."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, span):
+        return bytes(span.stop - span.start)
+
+
+@case("a trace that names the whole disk thousands of times costs no more than one that does once")
+def trace():
+    n = 1 << 19
+    up = Upstream(b"")
+    zeros = sha(sha(bytes(LEAF)) * 256)
+    root = sha(b"platter-root-1".ljust(16, b"\0") + (n * GROUP).to_bytes(8, "little") + zeros * n)
+    up.disk, up.root = Zeros(n * GROUP), root.hex()
+    up.parts.update(disk=up.disk, groups=zeros * n, head=json.dumps({
+        "version": 1, "virtual-size": n * GROUP, "leaf-size": LEAF, "group-size": GROUP,
+        "algorithm": "sha256", "root": root.hex(), "data-leaves": 0}).encode())
+    soon = time.gmtime(time.time() + 7200)  # it is looked at, and nothing more is done
+    costs = []
+    for times in 1, 8000:
+        reads = [[GROUP, (n - 2) * GROUP]] * times
+        up.parts["trace"] = json.dumps({"reads": reads}).encode()
+        s = edge(up)
+        start = processor(s)
+        add(s, "m", up, schedule=time.strftime("%H:00-%H:59", soon))
+        wait(s, "m", lambda now: now["root"] == up.root)
+        costs.append(processor(s) - start)
+        s.stop()
+    assert costs[1] < 1.7 * costs[0], costs
+    up.stop()
+
+
+def processor(s):
+    """Seconds of processor time that it has used."""
+    with open(f"/proc/{s.proc.pid}/stat") as f:
+        row = f.read().rsplit(")", 1)[1].split()
+    return (int(row[11]) + int(row[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@case("a source that fails again and again is logged once, and its error is in the state whatever it is named")
+def failing():
+    up = Upstream(rng.randbytes(GROUP))
+    up.answer["head"] = lambda h, body: 500
+    s = edge(up)
+    add(s, "m", up)
+    asked = lambda: sum("/v1/manifest/x" == path for path in up.asked)
+    end = time.time() + 30
+    while asked() < 12 and time.time() < end:
+        time.sleep(0.1)
+    assert asked() >= 12, up.asked
+    assert s.text().count("event=mirror_failed") == 1, s.text()
+    for k in range(2):
+        ask(s, "", "POST", {"name": f"n{k}", "source": "up0/" + "a" * k + "é" * 300})
+        wait(s, f"n{k}", lambda now: now["error"])
+    s.stop()
+    up.stop()
+
+
+@case("a look that failed is made again in seconds, however seldom the source is followed")
+def looks_again():
+    up = Upstream(rng.randbytes(GROUP))
+    s = edge(up)
+    add(s, "m", up)
+    complete(s, "m")
+    up.answer["head"] = lambda h, body: b"{}"
+    ask(s, "/m", "POST", {"follow": 86400})
+    wait(s, "m", lambda now: now["error"])
+    del up.answer["head"]
+    up.publish(rng.randbytes(GROUP))
+    wait(s, "m", lambda now: now["root"] == up.root and not now["error"], 60)
+    asked = len(up.asked)
+    r = s.get("/v1/mirrors/m", {"Content-Type": "application/json"}, "POST", body='{"follow": 1}')
+    assert r.status == 400, r.status
+    time.sleep(2)
+    assert len(up.asked) == asked, up.asked[asked:]  # what is refused changes nothing
+    s.stop()
+    up.stop()
+
+
+@case("a manifest that was damaged at rest costs digests, and no leaf of the disk again")
+def damaged_manifest():
+    disk = rng.randbytes(3 * GROUP)
+    up = Upstream(disk)
+    s = edge(up)
+    add(s, "m", up)
+    complete(s, "m")
+    s.stop()
+    for name in os.listdir(s.state + "/mirrors"):
+        if name.endswith(".manifest"):
+            with open(f"{s.state}/mirrors/{name}", "r+b") as f:
+                text = f.read()
+                at = text.index(up_groups(up))
+                f.seek(at)
+                f.write(bytes([text[at] ^ 1]))
+    up.asked.clear()
+    late = lambda h, body: (time.sleep(3), body)[1]
+    up.answer["head"] = late
+    s = edge(up, state=s.state)
+    complete(s, "m")
+    assert not [p for p in up.asked if p.startswith("/v1/blocks")], up.asked
+    assert "event=mirror_manifest_damaged" in s.text()
+    up.stop()
+    assert s.get("/disk/m").body == disk
+    s.stop()
+
+
+def up_groups(up):
+    return up.parts["groups"][:32]
 
 
 main()
