@@ -8,7 +8,7 @@
  *   2. resolve     zeros; the version before, at the same place; the store; the
  *                  seeds.  What is left is missing
  *   3. fetch       a group of which nearly all is missing as an immutable
- * block, scattered leaves together in multi-range requests
+ * block, scattered leaves together as lists, or multi-range requests
  *   4. verify      the digests of all leaves, as they are now, hash to the
  *                  group's, which hashes to the root; only then is anything of
  *                  it kept
