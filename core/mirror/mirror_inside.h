@@ -94,6 +94,7 @@ struct version {
     uint64_t unsynced;       /* bytes put since store_sync */
     bool is_checked;         /* what is here was looked for since the start */
     bool is_finishing;
+    uint64_t scrub_group; /* the keeper's: of an output, what is read next */
     atomic_bool is_complete;
     struct mirror_counts counts;
 };
