@@ -6,7 +6,9 @@
  * together, those that were used longest ago go first.  Without, they are in
  * memory, out of the images' budget.  Making is single flight, on threads of
  * its own, and goes on when those who asked have left, MANIFESTS_BUILDS at a
- * time; what a killed process had made is not read again. Threads: any. */
+ * time; what a killed process had made is not read again, and what an overlay
+ * shares with its backing file not when that one's manifest is there.
+ * Threads: any. */
 #ifndef MANIFEST_MANIFESTS_H
 #define MANIFEST_MANIFESTS_H
 
@@ -71,7 +73,8 @@ struct manifest_file *manifests_peek(struct manifests *manifests,
 PLT_MUST_USE MAY_WAIT enum plt_status
 manifests_find(struct manifests *manifests, struct image *image,
                struct manifest_file **out, struct plt_error *err);
-/* The disk's bytes are not what it says: it is made anew for the next asker. */
+/* The disk's bytes are not what it says: it is made anew for the next asker, as
+ * are those of the images below it. */
 MAY_WAIT void manifests_drop(struct manifests *manifests, struct image *image);
 
 /* References that may give the n-th block of a disk with this root, the
@@ -88,6 +91,7 @@ struct manifest_exports *manifests_exports(const struct manifests *manifests);
 /* Since the start. */
 struct manifests_totals {
     uint64_t made, failed, dropped;
+    uint64_t inherited; /* groups, out of the manifests of backing files */
     unsigned being_made;
 };
 void manifests_totals(struct manifests *manifests,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cache/cache.h"
+#include "manifest/manifest_backing.h"
 #include "manifest/manifest_folder.h"
 #include "manifest/manifest_head.h"
 #include "manifest/manifests_inside.h"
@@ -101,6 +102,31 @@ static void on_progress(void *cookie, uint64_t done, uint64_t all)
     lock_give(&k->m->lock);
 }
 
+/* What the nearest image below has, whose manifest is there. */
+static enum plt_status inherit(struct make *k, struct manifest_file *file,
+                               struct plt_error *err)
+{
+    struct manifests *const m = k->m;
+    struct manifest_file *backing = NULL;
+    struct plt_error none = {.at = PLT_AT_NONE};
+    char etag[IMAGE_ETAG];
+    uint64_t n = 0;
+    unsigned depth = 1;
+
+    while (image_backing_etag(k->image, depth, etag) &&
+           manifests_find_etag(m, etag, &backing, &none) != PLT_OK)
+        depth++;
+    if (!backing)
+        return PLT_OK;
+    const enum plt_status st =
+        manifest_take_backing(k->image, &k->io, depth, backing, file, &n, err);
+    manifest_file_unref(backing);
+    lock_take(&m->lock);
+    m->totals.inherited += n;
+    lock_give(&m->lock);
+    return st;
+}
+
 static enum plt_status make_it(struct make *k, struct manifest_file **file,
                                struct plt_error *err)
 {
@@ -124,7 +150,9 @@ static enum plt_status make_it(struct make *k, struct manifest_file **file,
                                          .wait_ms = m->config.wait_ms,
                                          .progress = on_progress,
                                          .cookie = k};
-    st = manifest_build(k->image, &k->io, &build, err);
+    st = inherit(k, *file, err);
+    if (st == PLT_OK)
+        st = manifest_build(k->image, &k->io, &build, err);
     struct manifest_text *head;
     if (st == PLT_OK)
         st = manifest_head(*file, &head, err); /* not by each who waits */
