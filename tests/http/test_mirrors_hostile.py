@@ -83,7 +83,7 @@ class Upstream:
         if body is None:
             return self.send(h, 404, b"none")
         if isinstance(body, int):
-            return self.send(h, body, b"no")
+            return body and self.send(h, body, b"no")
         self.ranges(h, body)
 
     def packed(self, what):
@@ -341,6 +341,149 @@ def damaged_manifest():
 
 def up_groups(up):
     return up.parts["groups"][:32]
+
+
+def head(**other):
+    """The head with other values."""
+    return {"head": lambda h, body: json.dumps({**json.loads(body), **other}).encode()}
+
+
+def flip(data):
+    return bytes(x ^ 1 for x in data[:64]) + data[64:]
+
+
+def wrong(kind):
+    return {kind: lambda h, body: body and flip(body)}
+
+
+def endless(h, body):
+    h.send_response(200)
+    h.end_headers()
+    try:
+        while True:
+            h.wfile.write(bytes(1 << 16))
+    except OSError:
+        return 500
+
+
+LIES = {
+    "size-2-62": head(**{"virtual-size": 1 << 62}), "size-16t": head(**{"virtual-size": 1 << 44}),
+    "size-text": head(**{"virtual-size": "x"}), "size-negative": head(**{"virtual-size": -1}),
+    "size-other": head(**{"virtual-size": 5 * GROUP}), "size-0": head(**{"virtual-size": 0}),
+    "version": head(version=2), "root": head(root="0" * 64), "root-type": head(root=[1]),
+    "root-text": head(root="x" * 64), "leaf": head(**{"leaf-size": 1}),
+    "nested": {"head": lambda h, body: b"[" * 100000}, "endless": {"groups": endless},
+    "nothing": {"head": lambda h, body: b""}, "garbage": wrong("head"), "groups": wrong("groups"),
+    "short": {"groups": lambda h, body: body[:-1]}, "few": {"prefixes": lambda h, body: body[:8]},
+    "block": wrong("block"), "bomb": {"block": lambda h, body: frame(bytes(8 << 20))},
+    "empty": {"block": lambda h, body: b""},
+    "leaves": {**wrong("leaves"), **wrong("prefixes")},
+}
+
+
+@case("no lie of a source is believed: nothing of it is served or complete, it is named, and others go on")
+def lies():
+    disk = rng.randbytes(2 * GROUP + 100)
+    ups = {name: Upstream(disk) for name in LIES}
+    good = Upstream(rng.randbytes(2 * GROUP))
+    s = edge(*ups.values(), good)
+    for name, up in ups.items():
+        up.answer = LIES[name]
+        add(s, name, up)
+    add(s, "zz", good)
+    complete(s, "zz", 60)
+    for name in ups:
+        now = wait(s, name, lambda now: now["error"], 60)
+        assert now["state"] in ("mirroring", "failed"), now
+        r = None
+        try:
+            r = s.get("/disk/" + name)
+            assert r.status in (404, 500, 501, 502, 503, 504) or r.body == disk, (name, r.status)
+        except http.client.IncompleteRead as short:
+            assert disk.startswith(short.partial), name
+    assert s.get("/disk/zz").body == good.disk
+    s.stop()
+    for up in [*ups.values(), good]:
+        up.stop()
+
+
+@case("a lie that costs nothing is mended: prefixes that collide, a trace and data-leaves of garbage")
+def mended():
+    disk = rng.randbytes(3 * GROUP - 1)
+    other = {
+        "prefix": {"prefixes": lambda h, body: body[:8] * (len(body) // 8)},
+        "zeros": {"prefixes": lambda h, body: sha(bytes(LEAF))[:8] * (len(body) // 8)},
+        "trace": {"trace": lambda h, body: json.dumps(
+            {"reads": [[-1, 5], ["x", {}], [1 << 62, 1 << 62], [0], 7, [0, -1]]}).encode()},
+        "deep": {"trace": lambda h, body: b"[" * 50000},
+        "data": head(**{"data-leaves": -7}), "more": head(**{"data-leaves": 1 << 62}),
+        "sources": {"sources": lambda h, body: json.dumps(
+            {"sources": [1, None, "http://", "x" * 5000, "http://a\r\nb/"] * 500}).encode()},
+    }
+    ups = {name: Upstream(disk) for name in other}
+    s = edge(*ups.values())
+    for name, up in ups.items():
+        up.answer = other[name]
+        add(s, name, up)
+    for name, up in ups.items():
+        complete(s, name)
+        up.stop()
+        r = s.get("/disk/" + name)
+        assert r.status == 200 and r.body == disk, (name, r.status)
+    s.stop()
+
+
+@case("neither siblings nor redirects lead out of the origins")
+def out():
+    canary = Upstream(b"x" * GROUP)
+    disk = rng.randbytes(2 * GROUP)
+    up, away = Upstream(disk), Upstream(disk)
+    up.answer["sources"] = lambda h, body: json.dumps(
+        {"sources": [canary.url(), canary.url() + "?", f"http://localhost:{up.port}/",
+                     "file:///etc/passwd", "http://127.0.0.1:1@127.0.0.1/"]}).encode()
+
+    def send(h, body):
+        away.send(h, 302, b"", {"Location": canary.url(h.path[1:])})
+        return 0
+
+    for kind in "disk", "head", "groups", "block":
+        away.answer[kind] = send
+    s = edge(up, away)
+    add(s, "m", up, fetch="blocks")
+    complete(s, "m")
+    add(s, "n", away)
+    wait(s, "n", lambda now: now["error"])
+    assert not canary.asked, canary.asked
+    assert s.get("/disk/m").body == disk
+    s.stop()
+    for u in up, away, canary:
+        u.stop()
+
+
+@case("slow sources, dead ones and limited ones do not keep the movers from the others")
+def others():
+    disk = rng.randbytes(8 * GROUP)
+    slow = [Upstream(disk) for _ in range(2)]
+    limited, good = Upstream(rng.randbytes(8 * GROUP)), Upstream(rng.randbytes(8 * GROUP))
+    for up in slow:
+        up.answer["block"] = lambda h, body: (time.sleep(60), 500)[1]
+    s = edge(*slow, limited, good)
+    for k in range(10):
+        add(s, f"limited{k}", limited, bandwidth=1024 * (k + 1), fetch="blocks")
+    for k, up in enumerate(slow):
+        add(s, f"slow{k}", up, fetch="blocks")
+    wait(s, "slow1", lambda now: now["root"])
+    time.sleep(1)
+    start = time.time()
+    add(s, "zz", good)
+    complete(s, "zz", 20)
+    assert time.time() - start < 12, time.time() - start
+    start = time.time()
+    ask(s, "/limited3", "POST", {"bandwidth": 0})
+    complete(s, "limited3", 20)
+    s.stop()
+    for up in [*slow, limited, good]:
+        up.stop()
 
 
 main()
