@@ -82,7 +82,7 @@ static enum plt_status sink(void *cookie, uint64_t g, const uint8_t *data,
     size_t kept = 0;
     enum plt_status st = PLT_OK;
 
-    if (data && !mirror_pace(v->mirror, len))
+    if (data && !mirror_pace(v->mirror, len, true))
         st = plt_fail(err, PLT_CANCELLED, "a mirror");
     if (st == PLT_OK && data)
         st = keep(v, g, data, len, leaves, n, &kept, err);

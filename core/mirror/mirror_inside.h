@@ -21,6 +21,8 @@
 enum {
     MOVERS = 8,                /* threads that fetch, of all mirrors */
     MOVERS_OF_ONE = 4,         /* of one mirror, at most */
+    MOVERS_KEPT = 2,           /* for mirrors that have none */
+    MOVERS_DOUBTED = 4,        /* for all whose source failed last, at most */
     WINDOW_GROUPS = 32,        /* taken by a mover at a time */
     WINDOW_LEAVES = 1024,      /* fetched by it at a time */
     MIRROR_NAME = 64,          /* with its NUL */
@@ -114,14 +116,15 @@ struct mirror {
     struct version *coming;    /* of a followed one: becomes it when complete */
     _Atomic unsigned n_movers; /* that work for it now */
     _Atomic int priority;      /* the entry's */
+    _Atomic uint64_t taken_ns; /* when a mover last took it */
     bool is_looking;           /* one of them asks the source */
     bool must_look;
     uint64_t look_ns;       /* next look of a followed one; CLOCK_NEVER: none */
     uint64_t due_ns;        /* nothing before: after a failure */
     uint64_t idle_until_ns; /* all that is left is taken */
-    unsigned failures;      /* in a row */
-    bool is_failed;         /* needs somebody */
-    char error[256];        /* "" */
+    _Atomic unsigned failures; /* in a row */
+    bool is_failed;            /* needs somebody */
+    char error[256];           /* "" */
     enum plt_status error_status;
     uint64_t away_ns; /* the source could not be reached, then; 0: it can */
     char since[24], checked[24], completed[24]; /* RFC 3339 or "" */
@@ -130,6 +133,8 @@ struct mirror {
     /* bytes that came in each of the last seconds */
     _Atomic uint64_t rate_second[8], rate_bytes[8];
     uint64_t allowance_ns; /* when the next byte may come, by its bandwidth */
+    uint64_t paid;         /* bytes that the allowance has given out already */
+    uint64_t paced_ns;     /* then they may come */
     _Atomic uint64_t demand_ns; /* when a reader last waited for the source */
     _Atomic uint64_t turn_ns;   /* when the background last had a turn */
     struct {
@@ -159,6 +164,8 @@ struct mirrors {
     struct version *versions;  /* all that are alive */
     size_t n_versions;
     atomic_bool is_stopping;
+    _Atomic unsigned n_busy, n_doubted; /* movers at work; of those, for mirrors
+                                           whose source failed last */
     pthread_t movers[MOVERS];
     unsigned n_started;
     pthread_t keeper;
@@ -248,8 +255,11 @@ struct mirror_io {
 void mirror_io_init(struct mirror_io *m, struct mirror *mirror,
                     struct version *version, struct plt_io *outer,
                     uint32_t flags);
-/* Wait until so many bytes may be fetched; false: stopped meanwhile. */
-MAY_WAIT bool mirror_pace(struct mirror *mirror, uint64_t bytes);
+/* Wait until so many bytes may be fetched; false: stopped meanwhile, or, unless
+ * is_patient, they may not for long: the mover has others to work for, and what
+ * the allowance has given is this mirror's the next time. */
+MAY_WAIT bool mirror_pace(struct mirror *mirror, uint64_t bytes,
+                          bool is_patient);
 /* Readers wait for the source now, or just did: what the background has under
  * way is in front of them on the line. */
 bool mirror_is_asked(struct mirror *mirror);

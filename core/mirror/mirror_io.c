@@ -5,7 +5,7 @@
 #include "util/check.h"
 #include "util/clock.h"
 
-enum { SLICE_MS = 50, RATE_SECONDS = 8, BURST_MS = 250 };
+enum { SLICE_MS = 50, RATE_SECONDS = 8, BURST_MS = 250, PATIENCE_MS = 8000 };
 
 static bool is_cancelled(const struct plt_io *io)
 {
@@ -99,12 +99,16 @@ static uint64_t take_allowance(uint64_t *until, uint64_t rate, uint64_t bytes)
     return *until > now ? *until - now : 0;
 }
 
-bool mirror_pace(struct mirror *m, uint64_t bytes)
+/* So many bytes are given out: how long until they may come. */
+static uint64_t pay(struct mirror *m, uint64_t bytes)
 {
     struct mirrors *const all = m->mirrors;
     uint64_t wait = 0;
 
     lock_take(&m->lock);
+    const uint64_t had = bytes < m->paid ? bytes : m->paid;
+    m->paid -= had;
+    bytes -= had;
     if (m->entry.bandwidth)
         wait = take_allowance(&m->allowance_ns, m->entry.bandwidth, bytes);
     lock_give(&m->lock);
@@ -114,6 +118,21 @@ bool mirror_pace(struct mirror *m, uint64_t bytes)
             take_allowance(&all->allowance_ns, all->config.bandwidth, bytes);
         lock_give(&all->lock);
         wait = other > wait ? other : wait;
+    }
+    return wait;
+}
+
+bool mirror_pace(struct mirror *m, uint64_t bytes, bool is_patient)
+{
+    struct mirrors *const all = m->mirrors;
+    const uint64_t wait = pay(m, bytes);
+
+    if (!is_patient && wait > (uint64_t)PATIENCE_MS * NS_PER_MS) {
+        lock_take(&m->lock);
+        m->paid += bytes;
+        m->paced_ns = clock_now() + wait;
+        lock_give(&m->lock);
+        return false;
     }
     /* Who waits for this mirror's disk comes first. */
     const uint64_t end = clock_now() + wait;

@@ -17,6 +17,12 @@ enum { IDLE_MS = 1000, BUSY_MS = 2000 };
 
 enum task { TASK_NONE, TASK_LOOK, TASK_CHECK, TASK_FETCH };
 
+struct work {
+    enum task task;
+    struct version *v; /* counted, or NULL */
+    bool is_doubted;   /* its source failed last */
+};
+
 void mirror_failed(struct mirror *m, const struct plt_error *err)
 {
     char error[sizeof(m->error)];
@@ -68,54 +74,87 @@ static int minute_of_day(void)
     return gmtime_r(&now, &tm) ? tm.tm_hour * 60 + tm.tm_min : 0;
 }
 
-/* What is to be done for m now; *v: a reference to the version it is done for.
- * The caller owes leave(). */
-static enum task next_task(struct mirror *m, uint64_t now, int minute,
-                           struct version **v)
+/* A slow or dead source holds a mover for as long as it likes to be waited for:
+ * some are kept for other mirrors. */
+static bool may_take(const struct mirror *m)
 {
-    enum task task = TASK_NONE;
+    struct mirrors *const all = m->mirrors;
 
-    lock_take(&m->lock);
-    struct version *const todo = m->coming ? m->coming : m->current;
+    if (atomic_load(&m->failures) &&
+        atomic_load(&all->n_doubted) >= MOVERS_DOUBTED)
+        return false;
+    return !atomic_load(&m->n_movers) ||
+           atomic_load(&all->n_busy) < MOVERS - MOVERS_KEPT;
+}
+
+static enum task task_locked(struct mirror *m, struct version *todo,
+                             uint64_t now, int minute) LOCK_HELD(m->lock)
+{
     const bool is_due = now >= m->due_ns && !m->is_removed;
     const bool is_looked_at =
         todo && !todo->is_passing && !m->must_look && now < m->look_ns;
-    if (is_due && !is_looked_at) {
-        /* A paused one is looked at once, so that its disk can be read. */
-        if (!m->is_looking && (!m->is_paused || !m->current)) {
-            m->is_looking = true;
-            task = TASK_LOOK;
-        }
-    } else if (is_due && !todo->is_passing) {
-        const unsigned most = todo->is_direct ? 1 : MOVERS_OF_ONE;
-        lock_take(&todo->lock);
-        const bool is_checked = todo->is_checked;
-        lock_give(&todo->lock);
-        if (!is_checked && !m->n_movers)
-            task = TASK_CHECK;
-        else if (is_checked && !m->is_paused &&
-                 !atomic_load(&todo->is_complete) &&
-                 m->n_movers < (mirror_is_asked(m) ? 1 : most) &&
-                 entry_is_scheduled(&m->entry, minute) &&
-                 now >= m->idle_until_ns)
-            task = TASK_FETCH;
-    }
-    if (task != TASK_NONE) {
-        m->n_movers += task != TASK_LOOK;
-        *v = task == TASK_LOOK ? NULL : todo;
-        if (*v)
-            version_ref(*v);
-    }
-    lock_give(&m->lock);
-    return task;
+
+    /* A paused one is looked at once, so that its disk can be read. */
+    if (is_due && !is_looked_at)
+        return !m->is_looking && (!m->is_paused || !m->current) ? TASK_LOOK
+                                                                : TASK_NONE;
+    if (!is_due || todo->is_passing)
+        return TASK_NONE;
+    lock_take(&todo->lock);
+    const bool is_checked = todo->is_checked;
+    lock_give(&todo->lock);
+    if (!is_checked)
+        return m->n_movers ? TASK_NONE : TASK_CHECK;
+    /* One is enough to use up what a limit gives. */
+    const unsigned most =
+        todo->is_direct || mirror_is_asked(m) || m->allowance_ns > now
+            ? 1
+            : MOVERS_OF_ONE;
+    return !m->is_paused && !atomic_load(&todo->is_complete) &&
+                   m->n_movers < most &&
+                   entry_is_scheduled(&m->entry, minute) &&
+                   now >= m->idle_until_ns && now >= m->paced_ns
+               ? TASK_FETCH
+               : TASK_NONE;
 }
 
-static void leave(struct mirror *m, enum task task, struct version *v)
+/* Take what is to be done for m now; false: nothing.  The caller owes leave().
+ */
+static bool take(struct mirror *m, uint64_t now, int minute, struct work *work)
 {
+    struct mirrors *const all = m->mirrors;
+
     lock_take(&m->lock);
-    m->n_movers -= task != TASK_LOOK;
+    struct version *const todo = m->coming ? m->coming : m->current;
+    *work = (struct work){.is_doubted = atomic_load(&m->failures) > 0};
+    if (may_take(m))
+        work->task = task_locked(m, todo, now, minute);
+    if (work->task == TASK_LOOK) {
+        m->is_looking = true;
+    } else if (work->task != TASK_NONE) {
+        m->n_movers++;
+        work->v = todo;
+        version_ref(todo);
+    }
+    if (work->task != TASK_NONE) {
+        (void)atomic_fetch_add(&all->n_busy, 1);
+        (void)atomic_fetch_add(&all->n_doubted, work->is_doubted);
+        atomic_store(&m->taken_ns, now);
+    }
     lock_give(&m->lock);
-    version_unref(v);
+    return work->task != TASK_NONE;
+}
+
+static void leave(struct mirror *m, struct work *work)
+{
+    struct mirrors *const all = m->mirrors;
+
+    lock_take(&m->lock);
+    m->n_movers -= work->task != TASK_LOOK;
+    lock_give(&m->lock);
+    (void)atomic_fetch_sub(&all->n_busy, 1);
+    (void)atomic_fetch_sub(&all->n_doubted, work->is_doubted);
+    version_unref(work->v);
 }
 
 /* All is here: it takes the place of the one before. */
@@ -215,16 +254,24 @@ static void check(struct mirror *m, struct version *v)
     mirror_changed(m);
 }
 
+/* By priority; of equals one whose source is well, that fewer work for, that
+ * was served longest ago. */
 static bool is_before(struct mirror *a, struct mirror *b)
 {
     const int x = atomic_load(&a->priority), y = atomic_load(&b->priority);
-    return x != y ? x > y
-                  : atomic_load(&a->n_movers) < atomic_load(&b->n_movers);
+    const bool is_ill = atomic_load(&a->failures) > 0;
+    const unsigned m = atomic_load(&a->n_movers), n = atomic_load(&b->n_movers);
+
+    if (x != y)
+        return x > y;
+    if (is_ill != (atomic_load(&b->failures) > 0))
+        return !is_ill;
+    return m != n ? m < n
+                  : atomic_load(&a->taken_ns) < atomic_load(&b->taken_ns);
 }
 
 /* The mirror with the most urgent work, or NULL.  new reference. */
-static struct mirror *choose(struct mirrors *all, enum task *task,
-                             struct version **v)
+static struct mirror *choose(struct mirrors *all, struct work *work)
 {
     const uint64_t now = clock_now();
     const int minute = minute_of_day();
@@ -232,7 +279,6 @@ static struct mirror *choose(struct mirrors *all, enum task *task,
     size_t n;
 
     struct mirror **const list = mirrors_all(all, &n);
-    /* By priority, and of equals the one that fewer work for. */
     for (size_t round = 0; round < n && !best; round++) {
         struct mirror *m = NULL;
         size_t at = 0;
@@ -244,8 +290,7 @@ static struct mirror *choose(struct mirrors *all, enum task *task,
         }
         if (!m)
             break;
-        *task = next_task(m, now, minute, v);
-        if (*task != TASK_NONE)
+        if (take(m, now, minute, work))
             best = m;
         else
             mirror_unref(m);
@@ -264,12 +309,11 @@ void *mover_run(void *arg)
     struct mirrors *const all = (struct mirrors *)arg;
 
     while (!atomic_load(&all->is_stopping)) {
-        enum task task = TASK_NONE;
-        struct version *v = NULL;
+        struct work work;
         lock_take(&all->lock);
         const uint64_t seen = all->wakes;
         lock_give(&all->lock);
-        struct mirror *const m = choose(all, &task, &v);
+        struct mirror *const m = choose(all, &work);
         if (!m) {
             lock_take(&all->lock);
             if (all->wakes == seen && !atomic_load(&all->is_stopping))
@@ -278,13 +322,13 @@ void *mover_run(void *arg)
             lock_give(&all->lock);
             continue;
         }
-        if (task == TASK_LOOK)
+        if (work.task == TASK_LOOK)
             mirror_look(m);
-        else if (task == TASK_CHECK)
-            check(m, v);
+        else if (work.task == TASK_CHECK)
+            check(m, work.v);
         else
-            fetch(m, v);
-        leave(m, task, v);
+            fetch(m, work.v);
+        leave(m, &work);
         mirror_unref(m);
     }
     return NULL;

@@ -357,7 +357,7 @@ static enum plt_status get_block(struct window *w, struct plt_io *io,
 
     const uint64_t bytes = manifest_group_bytes(w->v->size, gr->g);
     uint64_t cost = 0;
-    if (!mirror_pace(w->v->mirror, bytes))
+    if (!mirror_pace(w->v->mirror, bytes, false))
         return plt_fail(err, PLT_CANCELLED, "a mirror");
     io->deadline_ns = clock_after_ms(MIRROR_DATA_MS);
     enum plt_status st = fetch_block(w->v, io, gr->g, w->buf, &cost, err);
@@ -393,7 +393,7 @@ static enum plt_status get_ranges(struct window *w, struct plt_io *io,
         }
     }
     ASSERT(n <= WINDOW_LEAVES);
-    if (n && !mirror_pace(w->v->mirror, n * MANIFEST_LEAF))
+    if (n && !mirror_pace(w->v->mirror, n * MANIFEST_LEAF, false))
         return plt_fail(err, PLT_CANCELLED, "a mirror");
     io->deadline_ns = clock_after_ms(MIRROR_DATA_MS);
     enum plt_status st = PLT_OK;

@@ -518,6 +518,8 @@ enum plt_status mirrors_change(struct mirrors *all, const char *name,
     if (st != PLT_OK)
         entry_restore(&m->entry, &was);
     atomic_store(&m->priority, m->entry.priority);
+    if (st == PLT_OK && m->entry.bandwidth != was.bandwidth)
+        m->allowance_ns = m->paced_ns = m->paid = 0;
     if (st == PLT_OK)
         m->look_ns = m->entry.follow_s ? clock_now() : UINT64_MAX;
     lock_give(&m->lock);
