@@ -84,12 +84,22 @@ static const char usage_text[] =
     "  --force                    (read) write to a terminal\n"
     "  --quiet                    no progress\n"
     "  --verbose                  say what is opened and closed\n"
-    "  --help, --version\n"
+    "  --help, --version\n";
+
+/* Apart: a text has 4095 characters at most (C17 5.2.4.1). */
+static const char exits[] =
     "\n"
     "Exit: 0 done, 1 failed, 2 wrong usage, 3 several disks: name one, 130\n"
     "stopped by a signal.\n"
     "check: 0 sound, 1 could not check, 2 corruptions, 3 leaks only.\n"
     "compare: 0 the same, 1 different, 2 could not compare.\n";
+
+static void tell_usage(FILE *to)
+{
+    (void)fputs(usage_text, to);
+    (void)fputs(cli_mirror_usage, to);
+    (void)fputs(exits, to);
+}
 
 static const struct command {
     const char *name;
@@ -431,8 +441,7 @@ static int take_option(struct options *o, int c, char *value)
     case 'p': /* qemu-img's; progress is shown anyway */
         return -1;
     case OPT_HELP:
-        (void)fputs(usage_text, stdout);
-        (void)fputs(cli_mirror_usage, stdout);
+        tell_usage(stdout);
         return 0;
     case OPT_VERSION:
         (void)puts("platter " PLATTER_VERSION);
@@ -532,13 +541,12 @@ int main(int argc, char **argv)
             return code;
     }
     if (optind >= argc) {
-        (void)fputs(usage_text, stderr);
+        tell_usage(stderr);
         return EXIT_USAGE;
     }
     const char *const name = argv[optind++];
     if (strcmp(name, "help") == 0) {
-        (void)fputs(usage_text, stdout);
-        (void)fputs(cli_mirror_usage, stdout);
+        tell_usage(stdout);
         return 0;
     }
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
