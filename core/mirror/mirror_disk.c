@@ -133,12 +133,14 @@ static bool is_away(struct mirror *m)
     return is;
 }
 
-static int via(struct mirror *m)
+static int via(struct version *v)
 {
+    struct mirror *const m = v->mirror;
+
     lock_take(&m->lock);
     const int how = m->entry.via;
     lock_give(&m->lock);
-    return how;
+    return fetch_by_root(v) ? how : VIA_RANGES;
 }
 
 /* Leaves that are not here: which[] of the piece, n of them. */
@@ -161,10 +163,12 @@ static enum plt_status fetch(struct piece *p, const manifest_digest *digests,
         leaves[i] = p->g * MANIFEST_LEAVES + p->first + which[i];
     mirror_io_init(&io, v->mirror, v, p->io, PLT_IO_EXACT);
     uint64_t cost = 0;
-    enum plt_status st =
-        via(v->mirror) == VIA_RANGES
-            ? fetch_leaves(v, &io.io, leaves, n, got, err)
-            : fetch_packed(v, &io.io, leaves, n, got, &cost, err);
+    enum plt_status st = PLT_CHANGED;
+    if (via(v) != VIA_RANGES)
+        st = fetch_packed(v, &io.io, leaves, n, got, &cost, err);
+    /* Its digests tell whether it is the same disk still. */
+    if (st == PLT_CHANGED)
+        st = fetch_leaves(v, &io.io, leaves, n, got, err);
     for (size_t i = 0; i < n && st == PLT_OK; i++) {
         manifest_leaf(got + i * MANIFEST_LEAF, MANIFEST_LEAF, kept[i]);
         if (memcmp(kept[i], digests[which[i]], MANIFEST_DIGEST) != 0)
@@ -334,7 +338,7 @@ static enum plt_status read_group(struct version *v, struct plt_io *io,
     struct mirror_io mine;
 
     if (!v->is_direct && !manifest_file_has_leaves(v->file, g) &&
-        via(v->mirror) == VIA_BLOCKS) {
+        via(v) == VIA_BLOCKS) {
         AUTO_FREE uint8_t *block = malloc(MANIFEST_GROUP);
         if (!block)
             return plt_fail(err, PLT_NOMEM, "a block of a mirror");

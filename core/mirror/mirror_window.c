@@ -519,7 +519,7 @@ enum plt_status mirror_window(struct version *v, bool *is_idle,
     w.buf = buf;
     w.seeded = seeded;
     lock_take(&v->mirror->lock);
-    w.via = v->mirror->entry.via;
+    w.via = fetch_by_root(v) ? (int)v->mirror->entry.via : VIA_RANGES;
     w.has_siblings = v->mirror->n_siblings > 0;
     struct version *const before =
         v->mirror->current != v ? v->mirror->current : NULL;
