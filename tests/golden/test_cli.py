@@ -305,6 +305,9 @@ def manifest():
                        (["--groups", "--leaves"], 2), (["--json", "--groups"], 2)):
         r = platter("manifest", www + "/odd.raw", "-o", out, *args, check=False)
         assert r.returncode == code and r.stderr, (args, r)
+    open(www + "/empty.raw", "wb").close()
+    r = platter("manifest", www + "/empty.raw", "--format", "bmap", "-o", out, check=False)
+    assert r.returncode == 1 and b"empty.raw" in r.stderr, r
     r = platter("manifest", "lab/odd.raw", "--format", "rauc", "-o", out, *G, check=False)
     assert r.returncode == 1 and b"whole blocks" in r.stderr, r
     assert open(out, "rb").read() == before and not os.path.exists(out + ".part")
