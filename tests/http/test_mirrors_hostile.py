@@ -486,4 +486,29 @@ def others():
         up.stop()
 
 
+@case("a mirror is complete when that could be written down, and goes on when it can be again")
+def unsaved():
+    up, go = Upstream(rng.randbytes(2 * GROUP)), threading.Event()
+    up.answer["block"] = lambda h, body: go.wait(60) and body
+    s = edge(up)
+    add(s, "m", up)
+    wait(s, "m", lambda now: now["root"])
+    os.mkdir(s.state + "/mirrors/mirrors.json.new")  # in the way of every writing
+    ask(s, "", "POST", {"name": "n", "source": up.url("disk/x")}, status=500)
+    go.set()
+    now = wait(s, "m", lambda now: now["error"])
+    assert now["state"] != "complete" and "mirrors.json" in now["error"], now
+    assert s.get("/disk/m").body == up.disk
+    os.rmdir(s.state + "/mirrors/mirrors.json.new")
+    complete(s, "m", 50)
+    s.proc.kill()
+    s.proc.wait()
+    import live
+    live._daemons.remove(s)
+    up.stop()
+    s = edge(up, state=s.state)
+    assert s.get("/disk/m").body == up.disk
+    s.stop()
+
+
 main()
