@@ -69,7 +69,8 @@ PLT_MUST_USE enum plt_status mirrors_check(const struct mirrors_config *config,
  * second, or 0: no limit of its own (0) "follow"      seconds between looks for
  * a new version, 0: never (0); least 5 "schedule"    "HH:MM-HH:MM", UTC: the
  * background runs within alone; "": ever "output"      a file or block device
- * that holds the disk instead of the store; in the configuration's outputs
+ * that holds the disk instead of the store; in the configuration's outputs,
+ * and no other mirror's
  *   "signed"      true: a manifest without a good signature is refused
  *   "trace"       false: the upstream's boot trace is not asked for (true)
  *   "fetch"       "auto"; "blocks": whole blocks of 1 MiB alone, which any
