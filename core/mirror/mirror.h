@@ -71,7 +71,7 @@ PLT_MUST_USE enum plt_status mirrors_check(const struct mirrors_config *config,
  * - "follow": seconds between looks for a new version, 5 at least; 0 (0): never
  * - "schedule": "HH:MM-HH:MM", UTC: the background runs within alone; "" ("")
  * - "output": a file or block device that holds the disk instead of the store,
- *   in the configuration's outputs; null (null)
+ *   in the configuration's outputs, and no other mirror's; null (null)
  * - "signed": true: a manifest without a good signature is refused (false)
  * - "trace": false: the upstream's boot trace is not asked for (true)
  * - "fetch" ("auto"): what is missing as lists of leaves, compressed, and as

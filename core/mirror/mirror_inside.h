@@ -163,6 +163,8 @@ struct mirrors {
     struct mirror **list; /* sorted by name */
     size_t n, cap;
     struct lock save_lock;
+    atomic_bool is_unsaved; /* mirrors.json is not what it should be: the disk
+                               failed, or was full */
     struct lock versions_lock; /* guards the next two; taken last */
     struct version *versions;  /* all that are alive */
     size_t n_versions;

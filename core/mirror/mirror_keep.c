@@ -10,7 +10,12 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-enum { TICK_MS = 500, SWEEP_EACH_S = 3600, SCRUB_STEP = 4 << 20 };
+enum {
+    TICK_MS = 500,
+    SAVE_AGAIN_MS = 5000,
+    SWEEP_EACH_S = 3600,
+    SCRUB_STEP = 4 << 20
+};
 
 static bool is_stopped(void *cookie)
 {
@@ -174,6 +179,7 @@ void *keeper_run(void *arg)
 {
     struct mirrors *const all = (struct mirrors *)arg;
     uint64_t scrub_ns = clock_after_ms(1000);
+    uint64_t save_ns = 0;
     uint64_t sweep_ns = clock_after_ms((uint64_t)SWEEP_EACH_S * 1000);
 
     while (!is_stopped(all)) {
@@ -184,6 +190,11 @@ void *keeper_run(void *arg)
         }
         if (all->config.scrub_rate && now >= scrub_ns)
             scrub_ns = scrub(all);
+        if (atomic_load(&all->is_unsaved) && now >= save_ns) {
+            struct plt_error ignored; /* it was told when it failed first */
+            ignored.status = mirrors_save(all, &ignored);
+            save_ns = clock_after_ms(SAVE_AGAIN_MS);
+        }
         seeds_tick(all->seeds);
         lock_take(&all->lock);
         if (!is_stopped(all))

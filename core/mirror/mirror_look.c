@@ -347,12 +347,23 @@ static struct version *newest(struct mirror *m)
     return v;
 }
 
+/* The version before writes nothing more where the next one does: not even a
+ * late answer, or what a reader of it has waited for. */
 static enum plt_status begin_out(struct mirror *m, struct version *v,
-                                 struct plt_error *err)
+                                 struct version *before, struct plt_error *err)
 {
-    return m->entry.output
-               ? out_open(m->entry.output, v->size, false, &v->out, err)
-               : PLT_OK;
+    if (!m->entry.output)
+        return PLT_OK;
+    const bool is_same_place =
+        before && before->out &&
+        (out_is_in_place(before->out) || !atomic_load(&before->is_complete));
+    if (is_same_place)
+        out_retire(before->out, true);
+    const enum plt_status st =
+        out_open(m->entry.output, v->size, false, &v->out, err);
+    if (st != PLT_OK && is_same_place)
+        out_retire(before->out, false);
+    return st;
 }
 
 /* A source with a manifest. */
@@ -388,7 +399,7 @@ static enum plt_status look_at_head(struct mirror *m, struct plt_io *io,
                        head.signature);
         st = get_groups(v, io, head.root, err);
         if (st == PLT_OK)
-            st = begin_out(m, v, err);
+            st = begin_out(m, v, known, err);
         if (st == PLT_OK) {
             atomic_store(&v->has_root, true);
             order_by_trace(v, io, beside);
@@ -448,7 +459,7 @@ static enum plt_status look_at_disk(struct mirror *m, struct plt_io *io,
         v->is_passing = is_passing;
         v->is_checked = true;
         (void)snprintf(v->etag, sizeof(v->etag), "%s", image_etag(disk));
-        st = is_passing ? PLT_OK : begin_out(m, v, err);
+        st = is_passing ? PLT_OK : begin_out(m, v, known, err);
         if (st == PLT_OK)
             st = take_version(m, v, err);
         else

@@ -204,6 +204,8 @@ static enum plt_status finish(struct mirror *m, struct version *v,
     enum plt_status st = version_finish(v, err);
     if (st == PLT_OK)
         st = switch_to(m, v, err);
+    if (st != PLT_OK) /* it is complete when mirrors.json says so, too */
+        atomic_store(&v->is_complete, false);
     lock_take(&v->lock);
     v->is_finishing = false;
     lock_give(&v->lock);

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +20,8 @@ struct out_file {
     uint64_t size;
     int fd;
     int old; /* the file that has the name now, or -1 */
+    atomic_bool is_retired;
+    _Atomic unsigned n_changing; /* threads that write or name it now */
 };
 
 static bool get_all(int fd, uint8_t *buf, size_t len, uint64_t off)
@@ -162,6 +166,27 @@ bool out_is_in_place(const struct out_file *o)
     return !o->part && o->old < 0;
 }
 
+void out_retire(struct out_file *o, bool on)
+{
+    atomic_store(&o->is_retired, on);
+    while (on && atomic_load(&o->n_changing)) /* one leaf, or a rename */
+        (void)sched_yield();
+}
+
+/* It may be changed until leave(). */
+static enum plt_status enter(struct out_file *o, struct plt_error *err)
+{
+    (void)atomic_fetch_add(&o->n_changing, 1);
+    return atomic_load(&o->is_retired)
+               ? plt_fail(err, PLT_CANCELLED, "an output that another has")
+               : PLT_OK;
+}
+
+static void leave(struct out_file *o)
+{
+    (void)atomic_fetch_sub(&o->n_changing, 1);
+}
+
 bool out_take(struct out_file *o, uint64_t n,
               const uint8_t prefix[MANIFEST_PREFIX], manifest_digest digest)
 {
@@ -190,9 +215,13 @@ enum plt_status out_put(struct out_file *o, uint64_t n,
                         const uint8_t data[MANIFEST_LEAF],
                         struct plt_error *err)
 {
-    if (put_all(o->fd, data, leaf_bytes(o, n), n * MANIFEST_LEAF))
-        return PLT_OK;
-    return plt_fail_sys(err, PLT_IO, errno, "the output %.120s", o->path);
+    enum plt_status st = enter(o, err);
+
+    if (st == PLT_OK &&
+        !put_all(o->fd, data, leaf_bytes(o, n), n * MANIFEST_LEAF))
+        st = plt_fail_sys(err, PLT_IO, errno, "the output %.120s", o->path);
+    leave(o);
+    return st;
 }
 
 enum plt_status out_zero(struct out_file *o, uint64_t n, struct plt_error *err)
@@ -265,8 +294,12 @@ enum plt_status out_finish(struct out_file *o, struct manifest_file *file,
         st = verify(o, file, err);
     if (st == PLT_OK && o->part && fsync(o->fd) != 0)
         st = plt_fail_sys(err, PLT_IO, errno, "the output %.120s", o->path);
-    if (st == PLT_OK && o->part)
-        st = name(o, err);
+    if (st == PLT_OK && o->part) {
+        st = enter(o, err);
+        if (st == PLT_OK)
+            st = name(o, err);
+        leave(o);
+    }
     if (st != PLT_OK)
         return st;
     free(o->part);

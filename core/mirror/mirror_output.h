@@ -31,6 +31,11 @@ void out_close(struct out_file *out); /* NULL is fine */
 /* Readers of the version before read from it too: a device. */
 bool out_is_in_place(const struct out_file *out);
 
+/* Nothing is written any more, nor named: another one has the place now (all
+ * that writes is then PLT_CANCELLED).  What is being written is waited for.
+ * false: it goes on. */
+MAY_WAIT void out_retire(struct out_file *out, bool on);
+
 /* Leaf n, from where it should be or from the file that has the name now, when
  * its digest begins so; it is then where it should be. */
 MAY_WAIT bool out_take(struct out_file *out, uint64_t n,

@@ -113,6 +113,7 @@ enum plt_status mirrors_save(struct mirrors *all, struct plt_error *err)
     const enum plt_status st = is_whole
                                    ? write_file(all->dir, text, err)
                                    : plt_fail(err, PLT_NOMEM, "mirrors.json");
+    atomic_store(&all->is_unsaved, st != PLT_OK);
     json_decref(root);
     free(list);
     lock_give(&all->save_lock);

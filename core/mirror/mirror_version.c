@@ -142,9 +142,12 @@ void version_unref(struct version *v)
     if (v->is_listed)
         unlist(v);
     manifest_file_unref(v->file);
-    /* While mirrors end, what is kept is what mirrors.json names. */
+    /* While mirrors end, what is kept is what mirrors.json names; it may name
+     * this one while it could not be written.  A start removes what it does
+     * not. */
     if (!atomic_load(&all->is_stopping)) {
-        (void)unlinkat(all->dir, v->file_name, 0);
+        if (!atomic_load(&all->is_unsaved))
+            (void)unlinkat(all->dir, v->file_name, 0);
         /* One that kept nothing, as far as is known, is not worth it: its
          * manifest was damaged, and the next version finds its leaves. */
         if (v->n_here && !v->out)

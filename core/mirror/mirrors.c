@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "mirror/mirror_inside.h"
+#include "mirror/mirror_output.h"
 #include "mirror/mirror_state.h"
 #include "stack/provided.h"
 #include "util/auto.h"
@@ -70,6 +71,11 @@ static void end(struct mirror *m)
     atomic_store(&m->is_halted, true);
     cond_wake_all(&m->moved);
     lock_give(&m->lock);
+    /* The output may be another mirror's soon. */
+    if (current && current->out)
+        out_retire(current->out, true);
+    if (coming && coming->out)
+        out_retire(coming->out, true);
     version_unref(current);
     version_unref(coming);
 }
@@ -121,15 +127,39 @@ struct mirror **mirrors_all(struct mirrors *all, size_t *n)
     return list;
 }
 
+/* A file is written as NAME.part first. */
+static bool is_same_output(const char *a, const char *b)
+{
+    const size_t n = strlen(a) < strlen(b) ? strlen(a) : strlen(b);
+    const char *const rest = strlen(a) < strlen(b) ? b + n : a + n;
+
+    return strncmp(a, b, n) == 0 && (!*rest || strcmp(rest, ".part") == 0);
+}
+
+static const struct mirror *who_writes(const struct mirrors *all,
+                                       const char *output)
+{
+    for (size_t i = 0; i < all->n; i++) {
+        const char *const other = all->list[i]->entry.output;
+        if (output && other && is_same_output(output, other))
+            return all->list[i];
+    }
+    return NULL;
+}
+
 enum plt_status mirrors_list(struct mirrors *all, struct mirror *m,
                              struct plt_error *err)
 {
     enum plt_status st = PLT_OK;
 
     lock_take(&all->lock);
+    const struct mirror *const other = who_writes(all, m->entry.output);
     if (place(all, m->entry.name)) {
         st =
             plt_fail(err, PLT_EXISTS, "there is a mirror %.64s", m->entry.name);
+    } else if (other) {
+        st = plt_fail(err, PLT_EXISTS, "the mirror %.64s has this output",
+                      other->entry.name);
     } else if (all->n == MIRRORS_MAX) {
         st = plt_fail(err, PLT_BUSY, "there are %d mirrors", MIRRORS_MAX);
     } else if (all->n == all->cap) {

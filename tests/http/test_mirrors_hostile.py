@@ -486,4 +486,79 @@ def others():
         up.stop()
 
 
+@case("a mirror is complete when that could be written down, and goes on when it can be again")
+def unsaved():
+    up, go = Upstream(rng.randbytes(2 * GROUP)), threading.Event()
+    up.answer["block"] = lambda h, body: go.wait(60) and body
+    s = edge(up)
+    add(s, "m", up)
+    wait(s, "m", lambda now: now["root"])
+    os.mkdir(s.state + "/mirrors/mirrors.json.new")  # in the way of every writing
+    ask(s, "", "POST", {"name": "n", "source": up.url("disk/x")}, status=500)
+    go.set()
+    now = wait(s, "m", lambda now: now["error"])
+    assert now["state"] != "complete" and "mirrors.json" in now["error"], now
+    assert s.get("/disk/m").body == up.disk
+    os.rmdir(s.state + "/mirrors/mirrors.json.new")
+    complete(s, "m", 50)
+    s.proc.kill()
+    s.proc.wait()
+    import live
+    live._daemons.remove(s)
+    up.stop()
+    s = edge(up, state=s.state)
+    assert s.get("/disk/m").body == up.disk
+    s.stop()
+
+
+@case("two mirrors never write one output, and a version that is over writes nothing more")
+def outputs():
+    folder = tempfile.mkdtemp(dir=tmp) + "/"
+    late, asked = threading.Event(), threading.Event()
+    first, second = rng.randbytes(2 * GROUP), rng.randbytes(2 * GROUP)
+    up = Upstream(first)
+    old = up.packed("0")
+
+    def slow(h, body):
+        if up.disk != first:
+            return body
+        asked.set()
+        late.wait(60)
+        return old if h.path.endswith("/0.zst") else body
+
+    up.answer["block"] = slow
+    s = edge(up, flags=["--output", folder])
+    path = folder + "disk.raw"
+    add(s, "m", up, output=path, follow=5, fetch="blocks")
+    for other in path, path + ".part":
+        ask(s, "", "POST", {"name": "n", "source": up.url("disk/x"), "output": other}, status=409)
+    assert asked.wait(30)
+    up.publish(second)
+    wait(s, "m", lambda now: now["root"] == up.root)
+    complete(s, "m")
+    late.set()  # the answer of the version before comes now
+    time.sleep(1)
+    with open(path, "rb") as f:
+        assert f.read() == second
+    ask(s, "/m", "DELETE")
+    add(s, "n", up, output=path)
+    complete(s, "n")
+    # What somebody does to the file meanwhile is seen when it is read, and mended.
+    os.truncate(path, GROUP)
+    assert s.get("/disk/n").body == second
+    os.remove(path)
+    os.symlink("/etc/passwd", path)
+    ask(s, "/n", "DELETE")
+    add(s, "o", up, output=path)
+    now = wait(s, "o", lambda now: now["error"])
+    assert now["state"] == "failed", now
+    os.remove(path)
+    os.mkfifo(path)
+    ask(s, "/o", "DELETE")
+    add(s, "p", up, output=path)
+    wait(s, "p", lambda now: now["state"] == "failed")
+    s.stop()
+    up.stop()
+
+
 main()
