@@ -57,7 +57,7 @@ static int append(const struct audit *a, const char *line)
         return fdatasync(fd) == 0 ? 0 : errno;
     const int e = n < 0 ? errno : ENOSPC;
     if (n > 0)
-        (void)ftruncate(fd, sb.st_size);
+        (void)!ftruncate(fd, sb.st_size); /* it was told as not written */
     return e;
 }
 

@@ -702,8 +702,7 @@ static void take_root(struct config_parse *p, const struct config_at *at,
     }
 }
 
-/* Its place in p->files, from 1; 0 without memory. */
-static size_t add_file(struct config_parse *p, const char *file)
+size_t config_add_file(struct config_parse *p, const char *file)
 {
     struct config_text *const grown =
         realloc(p->files, (p->n_files + 1) * sizeof(*grown));
@@ -719,7 +718,7 @@ static size_t add_file(struct config_parse *p, const char *file)
 
 void config_take_file(struct config_parse *p, const char *file)
 {
-    const struct config_at at = {.file = add_file(p, file)};
+    const struct config_at at = {.file = config_add_file(p, file)};
     const char *why = "out of memory";
     json_error_t error;
     size_t len = 0;

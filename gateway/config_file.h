@@ -126,6 +126,9 @@ struct config_at config_under(const struct config_at *at, const char *key);
 const char *config_text_of(struct config_parse *parse,
                            const struct config_at *at, json_t *value);
 
+/* A file that a reload will read again, so that the sandbox lets it: its place
+ * in parse->files, from 1; 0 without memory. */
+size_t config_add_file(struct config_parse *parse, const char *file);
 /* All that a file says. */
 void config_take_file(struct config_parse *parse, const char *file);
 /* What an origin or a secret is, against what is there: a folder, a URL, a file

@@ -82,6 +82,10 @@ static char *read_key(struct config_parse *p, const struct config_at *at,
         config_bad(p, at, "%s: %s", file, strerror(errno));
         return NULL;
     }
+    if (!config_add_file(p, file)) {
+        config_bad(p, at, "out of memory");
+        return NULL;
+    }
     text[n] = '\0';
     return config_copy(p, text);
 }

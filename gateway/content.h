@@ -38,9 +38,10 @@ PLT_MUST_USE enum plt_status request_read(struct request *request,
                                           struct plt_error *err);
 
 /* content_manifest.c: what `part` of the image's manifest is asked for, as
- * request->content.  The image is open. */
-PLT_MUST_USE MAY_WAIT enum plt_status
-content_of_manifest(struct request *request, struct plt_io *io);
+ * request->content.  The image is open.  With PLT_IO_NOWAIT it does not wait:
+ * PLT_AGAIN. */
+PLT_MUST_USE enum plt_status content_of_manifest(struct request *request,
+                                                 struct plt_io *io);
 /* content_export.c: the same in the form of another tool. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 content_of_export(struct request *request, struct plt_io *io,

@@ -63,39 +63,71 @@ static struct content *list_new(struct manifest_file *file,
     return &l->content;
 }
 
+/* ---- The head ---- */
+
+struct head {
+    struct content content; /* first */
+    struct manifest_text *text;
+};
+
+static enum plt_status read_head(struct content *content, struct plt_io *io,
+                                 uint64_t off, size_t len, uint8_t *buf,
+                                 struct plt_error *err)
+{
+    (void)io;
+    (void)err;
+    memcpy(buf, ((struct head *)content)->text->text + off, len);
+    return PLT_OK;
+}
+
+static void release_head(struct content *content)
+{
+    manifest_text_unref(((struct head *)content)->text);
+    free(content);
+}
+
 /* Of the head's very bytes. */
 static enum plt_status make_signature(struct request *r,
                                       struct manifest_file *file,
                                       const manifest_digest root,
                                       struct content **out)
 {
-    char *text = NULL;
-    size_t len;
+    struct manifest_text *text = NULL;
     enum plt_status st =
-        not_damaged(manifest_head(file, &text, &len, &r->err), &r->err);
+        not_damaged(manifest_head(file, &text, &r->err), &r->err);
 
     if (st == PLT_OK)
-        st = content_of_signature(r, text, len, root, out);
-    free(text);
+        st = content_of_signature(r, text->text, text->len, root, out);
+    manifest_text_unref(text);
     return st;
 }
 
 static enum plt_status make_head(struct request *r, struct manifest_file *file,
                                  struct content **out)
 {
-    char *text = NULL;
-    size_t len;
+    struct manifest_text *text = NULL;
+    struct head *h;
     const enum plt_status st =
-        not_damaged(manifest_head(file, &text, &len, &r->err), &r->err);
+        not_damaged(manifest_head(file, &text, &r->err), &r->err);
 
     if (st != PLT_OK)
         return st;
-    if (!request_hold(r, len)) {
-        free(text);
+    /* One that is kept is in memory anyway. */
+    if (text->len > MANIFEST_HEAD_KEPT && !request_hold(r, text->len)) {
+        manifest_text_unref(text);
         r->over = BUDGET_CLIENT_MEMORY;
         return plt_fail(&r->err, PLT_NOMEM, "for a manifest");
     }
-    *out = content_of_bytes((uint8_t *)text, len);
+    h = calloc(1, sizeof(*h));
+    if (!h) {
+        manifest_text_unref(text);
+        return PLT_OK; /* and no content */
+    }
+    h->content.size = text->len;
+    h->content.read = read_head;
+    h->content.release = release_head;
+    h->text = text;
+    *out = &h->content;
     return PLT_OK;
 }
 
@@ -116,15 +148,31 @@ static const struct {
     [PART_CHUNK] = {"chunk", "application/octet-stream"},
 };
 
+/* PLT_AGAIN: a worker finds it, and may wait. */
+static enum plt_status find(struct request *r, struct plt_io *io,
+                            struct manifest_file **out)
+{
+    struct manifests *const m = r->server->manifests;
+
+    if (!(io->flags & PLT_IO_NOWAIT))
+        return manifests_get(m, r->image, &r->reference, io, NULL, NULL, out,
+                             &r->err);
+    if (r->part == PART_HEAD || r->part == PART_GROUPS)
+        *out = manifests_peek(m, r->image, &r->reference);
+    if (*out && r->part == PART_HEAD && !manifest_head_is_kept(*out)) {
+        manifest_file_unref(*out);
+        *out = NULL;
+    }
+    return *out ? PLT_OK : PLT_AGAIN;
+}
+
 enum plt_status content_of_manifest(struct request *r, struct plt_io *io)
 {
     struct manifest_file *file = NULL;
     struct content *c = NULL;
     manifest_digest root;
     char hex[MANIFEST_HEX];
-    enum plt_status st =
-        manifests_get(r->server->manifests, r->image, &r->reference, io, NULL,
-                      NULL, &file, &r->err);
+    enum plt_status st = find(r, io, &file);
 
     if (st != PLT_OK)
         return st;

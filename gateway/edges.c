@@ -173,7 +173,7 @@ static size_t draw(size_t n)
 {
     uint64_t x = 0;
 
-    (void)getrandom(&x, sizeof(x), GRND_NONBLOCK);
+    (void)!getrandom(&x, sizeof(x), GRND_NONBLOCK);
     return (size_t)(x % n);
 }
 

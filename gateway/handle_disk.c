@@ -353,18 +353,34 @@ static enum MHD_Result answer_disk(struct request *r)
     return answer_queue(r, r->status, response);
 }
 
+/* What is served, without waiting; PLT_AGAIN. */
+static enum plt_status find_now(struct request *r, struct plt_io *io)
+{
+    enum plt_status st = PLT_OK;
+
+    if (r->route->kind == KIND_BLOCK ||
+        (r->wants_events && r->part == PART_HEAD) ||
+        images_peek(r->server->images, &r->reference, &r->image) != PLT_OK)
+        return PLT_AGAIN;
+    if (r->route->kind == KIND_MANIFEST) {
+        st = content_of_manifest(r, io);
+        if (st == PLT_OK)
+            r->size = r->content->size;
+    } else {
+        r->size = image_size(r->image);
+    }
+    return st == PLT_OK && r->size == PLT_SIZE_UNKNOWN ? PLT_AGAIN : st;
+}
+
 /* All from memory?  True: answered in *result. */
 static bool try_now(struct request *r, enum MHD_Result *result)
 {
     struct request_io io;
 
-    if (images_peek(r->server->images, &r->reference, &r->image) != PLT_OK)
-        return false;
-    r->size = image_size(r->image);
-    if (r->size == PLT_SIZE_UNKNOWN)
-        return false;
     request_io_init(&io, r, PLT_IO_NOWAIT);
-    enum plt_status st = decide(r);
+    enum plt_status st = find_now(r, &io.io);
+    if (st == PLT_OK)
+        st = decide(r);
     if (st == PLT_OK)
         st = read_first(r, &io.io);
     if (st == PLT_AGAIN)
@@ -383,12 +399,15 @@ enum MHD_Result handle_disk(struct request *r)
     if (r->is_ready)
         return r->err.status == PLT_OK ? answer_disk(r)
                                        : answer_error(r, &r->err);
-    if (r->route->kind == KIND_DISK && try_now(r, &result))
+    if (try_now(r, &result))
         return result;
     /* The worker opens it anew, under its own deadline, and looks at the
      * source when that is due. */
     image_unref(r->image);
     r->image = NULL;
+    if (r->content)
+        r->content->release(r->content);
+    r->content = NULL;
     free(r->piece);
     r->piece = NULL;
     request_let_go(r);

@@ -278,6 +278,10 @@ static void put_manifests(struct page *p, struct server *s)
         {"platter_manifests_dropped_total", "counter",
          "Manifests whose disk had other bytes, under the same validator.",
          t.dropped},
+        {"platter_manifests_inherited_groups_total", "counter",
+         "Groups of overlays out of the manifests of their backing files, that "
+         "were not read.",
+         t.inherited},
         {"platter_manifests_being_made", "gauge",
          "Manifests that are being made now.", t.being_made},
     };

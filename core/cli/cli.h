@@ -31,7 +31,9 @@ struct options {
     bool is_signed, is_waited_for, is_watched, has_no_trace;
     /* what the gateway is shown: files, by enum plt_credential; or NULL */
     const char *credentials[3];
-    const struct images *images; /* of the run: knows what they hold */
+    const struct images *images;          /* of the run: knows what they hold */
+    const char *manifest_form, *out_file; /* of manifest */
+    bool is_groups, is_leaves;
     const char *signing_key, *expires, *route;  /* of sign */
     const char *secret_files[CLI_SECRET_FILES]; /* NAME=FILE */
     size_t n_secret_files;
@@ -113,10 +115,14 @@ int gateway_watch(const struct options *o, const char *path, const char *what,
                   json_t **out);
 /* With -f: 0 when the disk there is of that format. */
 int gateway_check_format(const struct options *o, const char *spec);
-/* GET gateway/v1/checksum/SPEC, with its progress as it comes; as
- * gateway_json. */
-int gateway_checksum(const struct options *o, const char *spec,
-                     const char *query, const char *what, json_t **out);
+/* GET gateway/v1/KIND/SPEC of what takes long, with its progress as it comes;
+ * as gateway_json.  key: a text that the answer must have. */
+int gateway_events(const struct options *o, const char *kind, const char *spec,
+                   const char *query, const char *key, json_t **out);
+/* GET gateway/v1/manifest/SPEC/LIST, LIST "" for none; as gateway_bytes. */
+int gateway_manifest(const struct options *o, const char *spec,
+                     const char *list, const char *query, char **data,
+                     size_t *len);
 /* SPEC with selectors as it stands in a path; new, NULL without memory. */
 char *gateway_path(const struct options *o, const char *spec);
 /* The stack spec of /disk/SPEC with selectors; new, NULL without memory. */

@@ -291,8 +291,8 @@ static int verify(const struct command_run *run, struct target *t,
     plain.format = NULL;
     plain.gateway = NULL;
     if (run->o->gateway) {
-        code = gateway_checksum(run->o, run->args[0], "block_size=4M", "verify",
-                                &sum);
+        code = gateway_events(run->o, "checksum", run->args[0], "block_size=4M",
+                              "checksum", &sum);
         (void)snprintf(theirs, sizeof(theirs), "%s", cli_text(sum, "checksum"));
         json_decref(sum);
     }

@@ -287,15 +287,16 @@ static int fetch(const struct options *o, const char *spec, const char *url,
                : tell_problem(spec, status, wire->text.p);
 }
 
-static int ask(const struct options *o, const char *kind, const char *spec,
-               const char *query, struct wire *wire)
+/* part: "/LIST" behind the selectors, or "". */
+static int ask_part(const struct options *o, const char *kind, const char *spec,
+                    const char *part, const char *query, struct wire *wire)
 {
     struct text url = {NULL, 0, 0};
     int code = EXIT_FAILED;
 
     if (add_base(&url, o) && add(&url, "/v1/", 4) &&
         add(&url, kind, strlen(kind)) && add(&url, "/", 1) &&
-        add_reference(&url, o, spec) &&
+        add_reference(&url, o, spec) && add(&url, part, strlen(part)) &&
         add(&url, query ? "?" : "", query != 0) &&
         add(&url, query ? query : "", query ? strlen(query) : 0))
         code = fetch(o, spec, url.p, wire);
@@ -350,11 +351,18 @@ int gateway_watch(const struct options *o, const char *path, const char *what,
     return code;
 }
 
-int gateway_bytes(const struct options *o, const char *kind, const char *spec,
-                  const char *query, char **data, size_t *len)
+static int ask(const struct options *o, const char *kind, const char *spec,
+               const char *query, struct wire *wire)
+{
+    return ask_part(o, kind, spec, "", query, wire);
+}
+
+static int bytes_of(const struct options *o, const char *kind, const char *spec,
+                    const char *part, const char *query, char **data,
+                    size_t *len)
 {
     struct wire w = {.progress = NULL};
-    const int code = ask(o, kind, spec, query, &w);
+    const int code = ask_part(o, kind, spec, part, query, &w);
 
     if (code) {
         free(w.text.p);
@@ -363,6 +371,23 @@ int gateway_bytes(const struct options *o, const char *kind, const char *spec,
     *data = w.text.p;
     *len = w.text.n;
     return 0;
+}
+
+int gateway_bytes(const struct options *o, const char *kind, const char *spec,
+                  const char *query, char **data, size_t *len)
+{
+    return bytes_of(o, kind, spec, "", query, data, len);
+}
+
+int gateway_manifest(const struct options *o, const char *spec,
+                     const char *list, const char *query, char **data,
+                     size_t *len)
+{
+    char part[16] = "";
+
+    if (list[0])
+        (void)snprintf(part, sizeof(part), "/%s", list);
+    return bytes_of(o, "manifest", spec, part, query, data, len);
 }
 
 int gateway_check_format(const struct options *o, const char *spec)
@@ -377,14 +402,14 @@ int gateway_check_format(const struct options *o, const char *spec)
     return code;
 }
 
-int gateway_checksum(const struct options *o, const char *spec,
-                     const char *query, const char *what, json_t **out)
+int gateway_events(const struct options *o, const char *kind, const char *spec,
+                   const char *query, const char *key, json_t **out)
 {
     struct progress p;
     struct wire w = {.progress = &p};
 
-    progress_begin(&p, what, 0, o->is_quiet);
-    int code = ask(o, "checksum", spec, query, &w);
+    progress_begin(&p, kind, 0, o->is_quiet);
+    int code = ask(o, kind, spec, query, &w);
     progress_end(&p);
     /* The last event's data; a gateway that knows no events answers JSON. */
     char *data = w.text.p, *next = data;
@@ -395,7 +420,7 @@ int gateway_checksum(const struct options *o, const char *spec,
     *out = code ? NULL
                 : json_memory_parse(data ? data : "", data ? strlen(data) : 0,
                                     JSON_DISABLE_EOF_CHECK, NULL);
-    if (!code && !cli_text(*out, "checksum")[0])
+    if (!code && !cli_text(*out, key)[0])
         code = cli_complain("%s: the gateway's answer is not complete", spec);
     free(w.text.p);
     return code;

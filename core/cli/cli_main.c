@@ -51,6 +51,8 @@ static const char usage_text[] =
     "  --context dirty:NAME       (map) a persistent bitmap\n"
     "  --algorithm sha256|sha512  (checksum)\n"
     "  --block-size N             (checksum) ovirt-imageio's block hash\n"
+    "  --format bmap|rauc|zsync|caibx, --groups, --leaves   (manifest)\n"
+    "  -o FILE                    (manifest) in place of standard output\n"
     "  -O raw                     (convert) the format to write\n"
     "  --resume                   (convert) go on with what a run has left\n"
     "  --verify                   (convert) compare digests at the end\n"
@@ -82,12 +84,22 @@ static const char usage_text[] =
     "  --force                    (read) write to a terminal\n"
     "  --quiet                    no progress\n"
     "  --verbose                  say what is opened and closed\n"
-    "  --help, --version\n"
+    "  --help, --version\n";
+
+/* Apart: a text has 4095 characters at most (C17 5.2.4.1). */
+static const char exits[] =
     "\n"
     "Exit: 0 done, 1 failed, 2 wrong usage, 3 several disks: name one, 130\n"
     "stopped by a signal.\n"
     "check: 0 sound, 1 could not check, 2 corruptions, 3 leaks only.\n"
     "compare: 0 the same, 1 different, 2 could not compare.\n";
+
+static void tell_usage(FILE *to)
+{
+    (void)fputs(usage_text, to);
+    (void)fputs(cli_mirror_usage, to);
+    (void)fputs(exits, to);
+}
 
 static const struct command {
     const char *name;
@@ -149,6 +161,9 @@ enum {
     OPT_TIME,
     OPT_THREADS,
     OPT_SIGNING_KEY,
+    OPT_FORMAT,
+    OPT_GROUPS,
+    OPT_LEAVES,
     OPT_HEADERS,
     OPT_CA,
     OPT_CERTIFICATE,
@@ -205,6 +220,9 @@ static const struct option long_options[] = {
     {"time", required_argument, NULL, OPT_TIME},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"signing-key", required_argument, NULL, OPT_SIGNING_KEY},
+    {"format", required_argument, NULL, OPT_FORMAT},
+    {"groups", no_argument, NULL, OPT_GROUPS},
+    {"leaves", no_argument, NULL, OPT_LEAVES},
     {"headers", required_argument, NULL, OPT_HEADERS},
     {"ca", required_argument, NULL, OPT_CA},
     {"certificate", required_argument, NULL, OPT_CERTIFICATE},
@@ -292,6 +310,10 @@ static const char **text_slot(struct options *o, int c)
         return &o->credentials[PLT_CREDENTIAL_CA];
     case OPT_CERTIFICATE:
         return &o->credentials[PLT_CREDENTIAL_CLIENT];
+    case OPT_FORMAT:
+        return &o->manifest_form;
+    case 'o':
+        return &o->out_file;
     case OPT_EXPIRES:
         return &o->expires;
     case OPT_ROUTE:
@@ -334,6 +356,10 @@ static bool *switch_slot(struct options *o, int c)
         return &o->is_verified;
     case OPT_SHOW:
         return &o->is_shown;
+    case OPT_GROUPS:
+        return &o->is_groups;
+    case OPT_LEAVES:
+        return &o->is_leaves;
     case OPT_RECORD:
         return &o->is_recorded;
     case OPT_REPLAY:
@@ -415,8 +441,7 @@ static int take_option(struct options *o, int c, char *value)
     case 'p': /* qemu-img's; progress is shown anyway */
         return -1;
     case OPT_HELP:
-        (void)fputs(usage_text, stdout);
-        (void)fputs(cli_mirror_usage, stdout);
+        tell_usage(stdout);
         return 0;
     case OPT_VERSION:
         (void)puts("platter " PLATTER_VERSION);
@@ -509,19 +534,19 @@ int main(int argc, char **argv)
     int c;
 
     cli_catch_signals();
-    while ((c = getopt_long(argc, argv, "f:O:psc", long_options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "f:o:O:psc", long_options, NULL)) !=
+           -1) {
         const int code = take_option(&o, c, optarg);
         if (code >= 0)
             return code;
     }
     if (optind >= argc) {
-        (void)fputs(usage_text, stderr);
+        tell_usage(stderr);
         return EXIT_USAGE;
     }
     const char *const name = argv[optind++];
     if (strcmp(name, "help") == 0) {
-        (void)fputs(usage_text, stdout);
-        (void)fputs(cli_mirror_usage, stdout);
+        tell_usage(stdout);
         return 0;
     }
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {

@@ -527,9 +527,9 @@ int cmd_checksum(const struct command_run *run)
     if (o->block_size)
         (void)snprintf(query + strlen(query), sizeof(query) - strlen(query),
                        "&block_size=%" PRIu64, o->block_size);
-    code = o->gateway
-               ? gateway_checksum(o, run->args[0], query, "checksum", &result)
-               : sum_here(run, &result);
+    code = o->gateway ? gateway_events(o, "checksum", run->args[0], query,
+                                       "checksum", &result)
+                      : sum_here(run, &result);
     if (code)
         return code;
     if (o->is_json)

@@ -20,6 +20,13 @@ static const uint8_t zero_leaf[MANIFEST_DIGEST] = {
     0xd7, 0xd1, 0xd1, 0x6b, 0x02, 0x4f, 0x58, 0x05, 0xff, 0x7c, 0xb4,
     0x7c, 0x7a, 0x85, 0xda, 0xbd, 0x8b, 0x48, 0x89, 0x2c, 0xa7};
 
+/* 256 of these, binary, through the same: nearly all groups that are asked
+ * about are whole ones. */
+static const uint8_t zero_group[MANIFEST_DIGEST] = {
+    0x19, 0x54, 0x80, 0x55, 0xbd, 0x34, 0x69, 0x24, 0x55, 0xff, 0x38,
+    0xe9, 0xcd, 0xd7, 0x02, 0xbd, 0xba, 0xb1, 0x06, 0x5d, 0xb3, 0x68,
+    0xa1, 0x4e, 0x91, 0x6d, 0x28, 0xb3, 0xe6, 0x5d, 0xe3, 0x98};
+
 uint64_t manifest_leaves(uint64_t size)
 {
     return size / MANIFEST_LEAF + (size % MANIFEST_LEAF != 0);
@@ -100,6 +107,10 @@ void manifest_zero_group(size_t n, manifest_digest out)
     SHA256_CTX c;
 
     ASSERT(n && n <= MANIFEST_LEAVES);
+    if (n == MANIFEST_LEAVES) {
+        memcpy(out, zero_group, MANIFEST_DIGEST);
+        return;
+    }
     (void)SHA256_Init(&c);
     for (size_t i = 0; i < n; i++)
         (void)SHA256_Update(&c, zero_leaf, MANIFEST_DIGEST);

@@ -83,6 +83,7 @@ void manifest_file_unref(struct manifest_file *f)
     (void)close(f->fd);
     lock_release(&f->lock);
     lock_release(&f->writing);
+    manifest_text_unref(f->text);
     free(f->has_leaves);
     free(f->groups);
     free(f);
@@ -144,6 +145,50 @@ bool manifest_file_root(struct manifest_file *f, manifest_digest out)
     memcpy(out, f->root, MANIFEST_DIGEST);
     lock_give(&f->lock);
     return has;
+}
+
+bool manifest_file_counts(struct manifest_file *f, struct manifest_counts *out)
+{
+    lock_take(&f->lock);
+    const bool has = f->has_counts;
+    *out = f->counts;
+    lock_give(&f->lock);
+    return has;
+}
+
+struct manifest_text *manifest_file_text(struct manifest_file *f)
+{
+    lock_take(&f->lock);
+    struct manifest_text *const text = f->text;
+    if (text)
+        manifest_text_ref(text);
+    lock_give(&f->lock);
+    return text;
+}
+
+void manifest_file_keep(struct manifest_file *f, const manifest_digest root,
+                        const struct manifest_counts *counts,
+                        struct manifest_text *text)
+{
+    struct plt_error ignored = {.at = PLT_AT_NONE};
+
+    lock_take(&f->writing);
+    lock_take(&f->lock);
+    const bool is_same =
+        f->has_root && memcmp(f->root, root, MANIFEST_DIGEST) == 0;
+    const bool is_new = is_same && !f->has_counts;
+    if (is_same && text && !f->text) {
+        manifest_text_ref(text);
+        f->text = text;
+    }
+    if (is_new) {
+        f->counts = *counts;
+        f->has_counts = true;
+    }
+    lock_give(&f->lock);
+    if (is_new) /* else they are counted again after the next start */
+        (void)manifest_file_write_counts(f, root, counts, &ignored);
+    lock_give(&f->writing);
 }
 
 /* Remember whether the leaves of a group of this digest are there. */
@@ -264,6 +309,11 @@ enum plt_status manifest_file_put_groups(struct manifest_file *f,
             set_group_locked(f, g, groups[g],
                              (is_same && f->has_leaves[g]) ||
                                  manifest_file_is_zero(f, g, groups[g]));
+        }
+        if (memcmp(f->root, root, MANIFEST_DIGEST) != 0) {
+            f->has_counts = false;
+            manifest_text_unref(f->text);
+            f->text = NULL;
         }
         memcpy(f->root, root, MANIFEST_DIGEST);
         f->has_root = true;

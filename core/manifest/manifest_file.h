@@ -14,6 +14,7 @@
 #include <platter/error.h>
 
 #include "manifest/manifest.h"
+#include "manifest/manifest_text.h"
 #include "util/check.h"
 
 /* The largest disk that has one, in bytes: its groups are held in memory. */
@@ -70,5 +71,23 @@ bool manifest_file_root(struct manifest_file *file, manifest_digest out);
 PLT_MUST_USE MAY_WAIT enum plt_status
 manifest_file_finish(struct manifest_file *file, struct plt_error *err);
 bool manifest_file_is_complete(const struct manifest_file *file);
+
+/* ---- What was made of it (manifest_head.c) ---- */
+
+/* How much of the disk is not zeros, of a file with a root. */
+struct manifest_counts {
+    uint64_t bytes, leaves;
+};
+/* Both: memory alone.  false: not known yet. */
+bool manifest_file_counts(struct manifest_file *file,
+                          struct manifest_counts *out);
+/* The head's text: new reference, or NULL. */
+struct manifest_text *manifest_file_text(struct manifest_file *file);
+/* Kept with the file, which has this root, or else not: the counts on the disk
+ * too, as far as it takes them; text NULL: the counts alone. */
+MAY_WAIT void manifest_file_keep(struct manifest_file *file,
+                                 const manifest_digest root,
+                                 const struct manifest_counts *counts,
+                                 struct manifest_text *text);
 
 #endif

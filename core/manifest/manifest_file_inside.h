@@ -31,6 +31,9 @@ struct manifest_file {
     uint64_t n_known;
     bool has_root;
     manifest_digest root;
+    bool has_counts; /* of this root, as the text */
+    struct manifest_counts counts;
+    struct manifest_text *text; /* NULL: none */
 };
 
 /* ---- manifest_file.c ---- */
@@ -59,5 +62,9 @@ manifest_file_write(int fd, const void *buf, size_t len, uint64_t off,
 PLT_MUST_USE MAY_WAIT enum plt_status
 manifest_file_write_head(struct manifest_file *f, unsigned state,
                          const manifest_digest root, struct plt_error *err);
+MAY_WAIT enum plt_status
+manifest_file_write_counts(struct manifest_file *f, const manifest_digest root,
+                           const struct manifest_counts *counts,
+                           struct plt_error *err);
 
 #endif

@@ -5,6 +5,9 @@
  *           0 "platter-digests" NUL   16 version, 4 bytes: 1
  *           20 state, 4 bytes         24 the disk's size in bytes, 8 bytes
  *           32 the root; zeros in PARTIAL
+ *     128   64 bytes, and manifest_leaf() of them, when the counts are known:
+ *           128 the root that they are of   160 bytes of data, 8 bytes
+ *           168 leaves of data, 8 bytes     176 zeros
  *     4096  group digests, 32 bytes each; zeros: unknown
  *     then, at the next multiple of 4096, leaf digests, 32 bytes each
  *
@@ -20,7 +23,7 @@
 
 #include "manifest/manifest_file_inside.h"
 
-enum { HEAD = 64, VERSION = 1 };
+enum { HEAD = 64, COUNTS = 64, COUNTS_AT = 128, VERSION = 1 };
 
 static const char magic[16] = "platter-digests";
 const manifest_digest manifest_unknown;
@@ -113,6 +116,37 @@ static bool read_head(int fd, unsigned *state, uint64_t *size,
            *state <= MANIFEST_FILE_COMPLETE && *size <= MANIFEST_FILE_MOST;
 }
 
+enum plt_status manifest_file_write_counts(struct manifest_file *f,
+                                           const manifest_digest root,
+                                           const struct manifest_counts *counts,
+                                           struct plt_error *err)
+{
+    uint8_t row[COUNTS + MANIFEST_DIGEST] = {0};
+
+    memcpy(row, root, MANIFEST_DIGEST);
+    put_le(row + 32, counts->bytes, 8);
+    put_le(row + 40, counts->leaves, 8);
+    manifest_leaf(row, COUNTS, row + COUNTS);
+    return manifest_file_write(f->fd, row, sizeof(row), COUNTS_AT, err);
+}
+
+/* Of a file that nobody else knows yet. */
+static void load_counts(struct manifest_file *f)
+{
+    uint8_t row[COUNTS + MANIFEST_DIGEST];
+    manifest_digest digest;
+
+    if (!f->has_root || !manifest_file_read(f->fd, row, sizeof(row), COUNTS_AT))
+        return;
+    manifest_leaf(row, COUNTS, digest);
+    f->counts = (struct manifest_counts){.bytes = get_le(row + 32, 8),
+                                         .leaves = get_le(row + 40, 8)};
+    f->has_counts = memcmp(digest, row + COUNTS, MANIFEST_DIGEST) == 0 &&
+                    memcmp(f->root, row, MANIFEST_DIGEST) == 0 &&
+                    f->counts.bytes <= f->size &&
+                    f->counts.leaves <= manifest_leaves(f->size);
+}
+
 uint64_t manifest_file_leaves_place(uint64_t size)
 {
     const uint64_t end =
@@ -180,6 +214,7 @@ static struct manifest_file *open_there(int dir, const char *name)
         lock_take(&f->writing);
         manifest_file_find_root(f);
         lock_give(&f->writing);
+        load_counts(f);
         return f;
     }
     manifest_file_unref(f);

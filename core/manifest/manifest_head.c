@@ -7,7 +7,7 @@
 
 #include "util/auto.h"
 
-enum { ROW = 48 }; /* of "[START,LENGTH]," */
+enum { FIXED = 400, ROW = 48 }; /* ROW: of "[START,LENGTH]," */
 
 static bool is_zero_group(struct manifest_file *f, uint64_t g)
 {
@@ -94,32 +94,83 @@ static char *data_rows(struct manifest_file *f, size_t *len)
     return rows;
 }
 
-enum plt_status manifest_head(struct manifest_file *f, char **text, size_t *len,
-                              struct plt_error *err)
+/* The text of what is known. */
+static struct manifest_text *write_text(struct manifest_file *f,
+                                        const manifest_digest root,
+                                        const struct manifest_counts *c)
 {
-    enum { FIXED = 400 };
-    struct count c = {.size = manifest_file_size(f)};
-    manifest_digest root;
-    char hex[MANIFEST_HEX];
-    size_t rows_len = 0;
+    char hex[MANIFEST_HEX], fixed[FIXED];
+    size_t len = 0;
+    AUTO_FREE char *rows = data_rows(f, &len);
+    struct manifest_text *out = NULL;
 
+    manifest_to_hex(root, hex);
+    const int before = snprintf(
+        fixed, sizeof(fixed),
+        "{\"version\":1,\"algorithm\":\"sha256\",\"virtual-size\":%llu,"
+        "\"leaf-size\":%d,\"group-size\":%d,\"root\":\"%s\",\"data\":[",
+        (unsigned long long)manifest_file_size(f), MANIFEST_LEAF,
+        MANIFEST_GROUP, hex);
+    const int after =
+        snprintf(fixed + before, sizeof(fixed) - (size_t)before,
+                 "],\"data-bytes\":%llu,\"data-leaves\":%llu}\n",
+                 (unsigned long long)c->bytes, (unsigned long long)c->leaves);
+    if (rows)
+        out = manifest_text_new((size_t)before + len + (size_t)after);
+    if (!out)
+        return NULL;
+    memcpy(out->text, fixed, (size_t)before);
+    memcpy(out->text + before, rows, len);
+    memcpy(out->text + before + len, fixed + before, (size_t)after);
+    return out;
+}
+
+static enum plt_status count(struct manifest_file *f,
+                             struct manifest_counts *out, struct plt_error *err)
+{
+    struct count c = {.size = manifest_file_size(f)};
+
+    if (manifest_file_counts(f, out))
+        return PLT_OK;
+    const enum plt_status st = manifest_runs(f, count_run, &c, err);
+    *out = (struct manifest_counts){.bytes = c.bytes, .leaves = c.leaves};
+    return st;
+}
+
+enum plt_status manifest_head(struct manifest_file *f,
+                              struct manifest_text **out, struct plt_error *err)
+{
+    struct manifest_counts counts;
+    manifest_digest root;
+
+    *out = manifest_file_text(f);
+    if (*out)
+        return PLT_OK;
     if (!manifest_file_root(f, root))
         return plt_fail(err, PLT_NOT_FOUND, "the manifest is not complete");
-    const enum plt_status st = manifest_runs(f, count_run, &c, err);
+    const enum plt_status st = count(f, &counts, err);
     if (st != PLT_OK)
         return st;
-    manifest_to_hex(root, hex);
-    AUTO_FREE char *rows = data_rows(f, &rows_len);
-    *text = rows ? malloc(FIXED + rows_len) : NULL;
-    if (!*text)
+    *out = write_text(f, root, &counts);
+    if (!*out)
         return plt_fail(err, PLT_NOMEM, "the head of a manifest");
-    *len = (size_t)snprintf(
-        *text, FIXED + rows_len,
-        "{\"version\":1,\"algorithm\":\"sha256\",\"virtual-size\":%llu,"
-        "\"leaf-size\":%d,\"group-size\":%d,\"root\":\"%s\",\"data\":[%.*s],"
-        "\"data-bytes\":%llu,\"data-leaves\":%llu}\n",
-        (unsigned long long)c.size, MANIFEST_LEAF, MANIFEST_GROUP, hex,
-        (int)rows_len, rows, (unsigned long long)c.bytes,
-        (unsigned long long)c.leaves);
+    manifest_file_keep(f, root, &counts,
+                       (*out)->len <= MANIFEST_HEAD_KEPT ? *out : NULL);
     return PLT_OK;
+}
+
+bool manifest_head_is_kept(struct manifest_file *f)
+{
+    struct manifest_text *const text = manifest_file_text(f);
+
+    manifest_text_unref(text);
+    return text != NULL;
+}
+
+uint64_t manifest_head_held(uint64_t size)
+{
+    /* Two groups at least for each stretch. */
+    const uint64_t most = FIXED + (manifest_groups(size) / 2 + 1) * ROW;
+
+    return most < MANIFEST_HEAD_KEPT ? most : MANIFEST_HEAD_KEPT;
 }

@@ -6,13 +6,21 @@
 
 #include "manifest/manifest_file.h"
 
+enum { MANIFEST_HEAD_KEPT = 256 << 10 }; /* bytes of text, at most */
+
 /* {"version", "algorithm", "virtual-size", "leaf-size", "group-size", "root",
- * "data", "data-bytes", "data-leaves"} of a complete manifest: new (free) in
- * *text, of *len bytes and a NUL.  Reads all leaves: a second for 100 GiB of
- * data.  PLT_NOT_FOUND: it is damaged, or not complete. */
+ * "data", "data-bytes", "data-leaves"} of a complete manifest: a new reference
+ * in *out (manifest_text_unref).  Up to MANIFEST_HEAD_KEPT it is made once and
+ * kept with the file; a longer one is made of what is in memory each time.
+ * Only when the file has never been counted are all leaves read: a second for
+ * 100 GiB of data.  PLT_NOT_FOUND: it is damaged, or not complete. */
 PLT_MUST_USE MAY_WAIT enum plt_status manifest_head(struct manifest_file *file,
-                                                    char **text, size_t *len,
+                                                    struct manifest_text **out,
                                                     struct plt_error *err);
+/* It would give what is kept.  Memory alone. */
+bool manifest_head_is_kept(struct manifest_file *file);
+/* Bytes that are kept with the file of a disk of this size, at most. */
+uint64_t manifest_head_held(uint64_t size);
 
 /* Stretches of data of a complete manifest, in order, in leaves: [first, end).
  * False ends it. */

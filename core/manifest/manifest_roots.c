@@ -241,10 +241,10 @@ void manifest_roots_free(struct manifest_roots *m)
     free(m);
 }
 
-/* Steals the row; false: it was there. */
-static bool add_locked(struct manifest_roots *m, struct row *row)
+/* Where it is; n: nowhere. */
+static size_t find_locked(const struct manifest_roots *m, const struct row *row)
     LOCK_HELD(&m->lock);
-static bool add_locked(struct manifest_roots *m, struct row *row)
+static size_t find_locked(const struct manifest_roots *m, const struct row *row)
 {
     size_t i = 0;
 
@@ -252,8 +252,27 @@ static bool add_locked(struct manifest_roots *m, struct row *row)
                         strcmp(m->v[i].path, row->path) != 0 ||
                         strcmp(m->v[i].query, row->query) != 0))
         i++;
+    return i;
+}
+
+/* Into the place of the first, and those before the i-th one further. */
+static void set_first_locked(struct manifest_roots *m, size_t i, struct row row)
+    LOCK_HELD(&m->lock);
+static void set_first_locked(struct manifest_roots *m, size_t i, struct row row)
+{
+    memmove(&m->v[1], &m->v[0], i * sizeof(m->v[0]));
+    m->v[0] = row;
+}
+
+/* Steals the row; false: it was there. */
+static bool add_locked(struct manifest_roots *m, struct row *row)
+    LOCK_HELD(&m->lock);
+static bool add_locked(struct manifest_roots *m, struct row *row)
+{
+    size_t i = find_locked(m, row);
     const bool is_new = i == m->n;
     struct row keep = *row;
+
     if (!is_new) {
         row_release(row);
         keep = m->v[i];
@@ -262,9 +281,27 @@ static bool add_locked(struct manifest_roots *m, struct row *row)
     } else {
         m->n++;
     }
-    memmove(&m->v[1], &m->v[0], i * sizeof(m->v[0]));
-    m->v[0] = keep;
+    set_first_locked(m, i, keep);
     return is_new;
+}
+
+bool manifest_roots_use(struct manifest_roots *m, const manifest_digest root,
+                        const struct reference *reference)
+{
+    struct row row = {.path = NULL};
+    bool is_there = false;
+
+    memcpy(row.root, root, MANIFEST_DIGEST);
+    if (to_text(reference, &row)) {
+        lock_take(&m->lock);
+        const size_t i = find_locked(m, &row);
+        is_there = i < m->n;
+        if (is_there)
+            set_first_locked(m, i, m->v[i]);
+        lock_give(&m->lock);
+    }
+    row_release(&row);
+    return is_there;
 }
 
 void manifest_roots_add(struct manifest_roots *m, const manifest_digest root,

@@ -25,6 +25,10 @@ void manifest_roots_free(struct manifest_roots *roots); /* NULL is fine */
 MAY_WAIT void manifest_roots_add(struct manifest_roots *roots,
                                  const manifest_digest root,
                                  const struct reference *reference);
+/* Has it given this root before: it is the last used then.  Does not wait. */
+bool manifest_roots_use(struct manifest_roots *roots,
+                        const manifest_digest root,
+                        const struct reference *reference);
 /* Copies of the references of a root, the last used first: how many; out has
  * room for most.  Each is to be released.  Does not wait. */
 size_t manifest_roots_find(struct manifest_roots *roots,

@@ -152,18 +152,52 @@ void manifests_note(struct manifests *m, const struct reference *reference,
         manifest_roots_add(m->roots, root, reference);
 }
 
-/* In memory, or complete in the folder. */
+static struct manifest_file *owned(struct manifests *m, struct image *image)
+{
+    return m->owner.of_image ? m->owner.of_image(m->owner.cookie, image) : NULL;
+}
+
+struct manifest_file *manifests_peek(struct manifests *m, struct image *image,
+                                     const struct reference *reference)
+{
+    struct manifest_file *file = owned(m, image);
+    manifest_digest root;
+
+    if (!file) {
+        lock_take(&m->lock);
+        const struct manifest_entry *const e =
+            find_locked(m, image_etag(image));
+        if (e && e->file) {
+            file = e->file;
+            manifest_file_ref(file);
+        }
+        lock_give(&m->lock);
+    }
+    if (file && manifest_file_is_complete(file) &&
+        manifest_file_root(file, root) &&
+        manifest_roots_use(m->roots, root, reference))
+        return file;
+    manifest_file_unref(file);
+    return NULL;
+}
+
 enum plt_status manifests_find(struct manifests *m, struct image *image,
                                struct manifest_file **out,
                                struct plt_error *err)
 {
-    const char *const etag = image_etag(image);
+    *out = owned(m, image);
+    return *out ? PLT_OK : manifests_find_etag(m, image_etag(image), out, err);
+}
+
+/* In memory, or complete in the folder. */
+enum plt_status manifests_find_etag(struct manifests *m, const char *etag,
+                                    struct manifest_file **out,
+                                    struct plt_error *err)
+{
     char name[MANIFEST_FILE_NAME];
     enum plt_status st;
 
-    *out = m->owner.of_image ? m->owner.of_image(m->owner.cookie, image) : NULL;
-    if (*out)
-        return PLT_OK;
+    *out = NULL;
     lock_take(&m->lock);
     struct manifest_entry *e = find_locked(m, etag);
     const bool is_there = e != NULL;
@@ -186,8 +220,7 @@ enum plt_status manifests_find(struct manifests *m, struct image *image,
     lock_give(&m->files);
     if (st != PLT_OK)
         return st;
-    const uint64_t bytes =
-        (manifest_groups(manifest_file_size(*out)) + 1) * (MANIFEST_DIGEST + 1);
+    const uint64_t bytes = manifests_held(manifest_file_size(*out));
     if (!cache_mem_take(images_cache(m->config.images), bytes))
         return PLT_OK; /* for this asker alone */
     lock_take(&m->lock);
@@ -280,22 +313,33 @@ enum plt_status manifests_get(struct manifests *m, struct image *image,
     return st;
 }
 
-void manifests_drop(struct manifests *m, struct image *image)
+static void drop_etag(struct manifests *m, const char *etag)
 {
     char name[MANIFEST_FILE_NAME];
 
     lock_take(&m->files);
     lock_take(&m->lock);
-    struct manifest_entry *const e = find_locked(m, image_etag(image));
-    const bool is_gone = e && !e->is_being_made;
-    if (is_gone) {
+    struct manifest_entry *const e = find_locked(m, etag);
+    const bool is_left = e && e->is_being_made;
+    if (e && !is_left) {
         manifests_remove_locked(m, e);
         m->totals.dropped++;
     }
     lock_give(&m->lock);
-    if (is_gone && m->dir >= 0 && manifest_folder_name(image_etag(image), name))
+    if (!is_left && m->dir >= 0 && manifest_folder_name(etag, name))
         manifest_folder_remove(m->dir, name);
     lock_give(&m->files);
+}
+
+/* It may be one of the images below that changed: out of their manifests the
+ * same would be made again. */
+void manifests_drop(struct manifests *m, struct image *image)
+{
+    char etag[IMAGE_ETAG];
+
+    drop_etag(m, image_etag(image));
+    for (unsigned depth = 1; image_backing_etag(image, depth, etag); depth++)
+        drop_etag(m, etag);
 }
 
 size_t manifests_references(struct manifests *m, const manifest_digest root,

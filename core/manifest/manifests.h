@@ -6,7 +6,9 @@
  * together, those that were used longest ago go first.  Without, they are in
  * memory, out of the images' budget.  Making is single flight, on threads of
  * its own, and goes on when those who asked have left, MANIFESTS_BUILDS at a
- * time; what a killed process had made is not read again. Threads: any. */
+ * time; what a killed process had made is not read again, and what an overlay
+ * shares with its backing file not when that one's manifest is there.
+ * Threads: any. */
 #ifndef MANIFEST_MANIFESTS_H
 #define MANIFEST_MANIFESTS_H
 
@@ -61,12 +63,18 @@ manifests_get(struct manifests *manifests, struct image *image,
               const struct reference *reference, struct plt_io *io,
               image_progress_fn *progress, void *cookie,
               struct manifest_file **out, struct plt_error *err);
+/* The same when it is in memory and this reference has given its root before:
+ * new reference, or NULL.  Does not wait. */
+struct manifest_file *manifests_peek(struct manifests *manifests,
+                                     struct image *image,
+                                     const struct reference *reference);
 /* Only when it is there; PLT_NOT_FOUND.  It may be partial when another keeps
  * it. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 manifests_find(struct manifests *manifests, struct image *image,
                struct manifest_file **out, struct plt_error *err);
-/* The disk's bytes are not what it says: it is made anew for the next asker. */
+/* The disk's bytes are not what it says: it is made anew for the next asker, as
+ * are those of the images below it. */
 MAY_WAIT void manifests_drop(struct manifests *manifests, struct image *image);
 
 /* References that may give the n-th block of a disk with this root, the
@@ -83,6 +91,7 @@ struct manifest_exports *manifests_exports(const struct manifests *manifests);
 /* Since the start. */
 struct manifests_totals {
     uint64_t made, failed, dropped;
+    uint64_t inherited; /* groups, out of the manifests of backing files */
     unsigned being_made;
 };
 void manifests_totals(struct manifests *manifests,

@@ -61,8 +61,15 @@ MAY_WAIT void manifests_note(struct manifests *m,
                              const struct reference *reference,
                              struct manifest_file *file);
 
+/* manifests_find by an ETag alone. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+manifests_find_etag(struct manifests *m, const char *etag,
+                    struct manifest_file **out, struct plt_error *err);
+
 /* ---- manifests_make.c ---- */
 
+/* Bytes of the budget for a manifest that is in a file. */
+uint64_t manifests_held(uint64_t size);
 /* *out: the entry that is being made from now on. */
 enum plt_status manifests_begin_locked(struct manifests *m, struct image *image,
                                        const struct reference *reference,

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "cache/cache.h"
+#include "manifest/manifest_backing.h"
 #include "manifest/manifest_folder.h"
+#include "manifest/manifest_head.h"
 #include "manifest/manifests_inside.h"
 #include "util/auto.h"
 #include "util/clock.h"
@@ -31,8 +33,14 @@ static bool count_data(void *cookie, const struct plt_extent *x)
     return true;
 }
 
-/* What a manifest takes: the digests of groups, and without a folder those of
- * the leaves that are not zeros. */
+uint64_t manifests_held(uint64_t size)
+{
+    return (manifest_groups(size) + 1) * (MANIFEST_DIGEST + 1) +
+           manifest_head_held(size);
+}
+
+/* What a manifest takes: the digests of groups, its head, and without a folder
+ * those of the leaves that are not zeros. */
 static enum plt_status take_memory(struct make *k, uint64_t size,
                                    struct plt_error *err)
 {
@@ -49,8 +57,8 @@ static enum plt_status take_memory(struct make *k, uint64_t size,
         return st;
     if (data > size)
         data = size;
-    const uint64_t bytes = (manifest_groups(size) + 1) * (MANIFEST_DIGEST + 1) +
-                           manifest_leaves(data) * MANIFEST_DIGEST;
+    const uint64_t bytes =
+        manifests_held(size) + manifest_leaves(data) * MANIFEST_DIGEST;
     if (!cache_mem_fits(cache, bytes))
         return plt_fail(err, PLT_UNSUPPORTED,
                         "a manifest of this disk needs %llu bytes of cache%s",
@@ -94,6 +102,31 @@ static void on_progress(void *cookie, uint64_t done, uint64_t all)
     lock_give(&k->m->lock);
 }
 
+/* What the nearest image below has, whose manifest is there. */
+static enum plt_status inherit(struct make *k, struct manifest_file *file,
+                               struct plt_error *err)
+{
+    struct manifests *const m = k->m;
+    struct manifest_file *backing = NULL;
+    struct plt_error none = {.at = PLT_AT_NONE};
+    char etag[IMAGE_ETAG];
+    uint64_t n = 0;
+    unsigned depth = 1;
+
+    while (image_backing_etag(k->image, depth, etag) &&
+           manifests_find_etag(m, etag, &backing, &none) != PLT_OK)
+        depth++;
+    if (!backing)
+        return PLT_OK;
+    const enum plt_status st =
+        manifest_take_backing(k->image, &k->io, depth, backing, file, &n, err);
+    manifest_file_unref(backing);
+    lock_take(&m->lock);
+    m->totals.inherited += n;
+    lock_give(&m->lock);
+    return st;
+}
+
 static enum plt_status make_it(struct make *k, struct manifest_file **file,
                                struct plt_error *err)
 {
@@ -117,7 +150,14 @@ static enum plt_status make_it(struct make *k, struct manifest_file **file,
                                          .wait_ms = m->config.wait_ms,
                                          .progress = on_progress,
                                          .cookie = k};
-    st = manifest_build(k->image, &k->io, &build, err);
+    st = inherit(k, *file, err);
+    if (st == PLT_OK)
+        st = manifest_build(k->image, &k->io, &build, err);
+    struct manifest_text *head;
+    if (st == PLT_OK)
+        st = manifest_head(*file, &head, err); /* not by each who waits */
+    if (st == PLT_OK)
+        manifest_text_unref(head);
     if (st == PLT_OK && is_kept) {
         lock_take(&m->files);
         manifest_folder_prune(m->dir, MANIFESTS_KEPT, MANIFESTS_BYTES, name);

@@ -61,23 +61,26 @@ PLT_MUST_USE enum plt_status mirrors_check(const struct mirrors_config *config,
                                            json_t *entry,
                                            struct plt_error *err);
 
-/* A request's JSON object:
- *   "name"        [A-Za-z0-9][A-Za-z0-9._-]{0,62}, no origin's or image's
- *   "source"      the URL of a /disk/... of a gateway in a configured origin,
- * or a reference ORIGIN/PATH with selectors as path parameters "priority" -100
- * to 100 (0): of two that wait the higher goes first "bandwidth"   bytes a
- * second, or 0: no limit of its own (0) "follow"      seconds between looks for
- * a new version, 0: never (0); least 5 "schedule"    "HH:MM-HH:MM", UTC: the
- * background runs within alone; "": ever "output"      a file or block device
- * that holds the disk instead of the store; in the configuration's outputs,
- * and no other mirror's
- *   "signed"      true: a manifest without a good signature is refused
- *   "trace"       false: the upstream's boot trace is not asked for (true)
- *   "fetch"       "auto"; "blocks": whole blocks of 1 MiB alone, which any
- * cache between can carry; "ranges": never more than is missing The same again
- * is PLT_OK and *is_new false.  PLT_INVALID, PLT_EXISTS (another of this name),
- * PLT_UNSUPPORTED (no state folder), PLT_DENIED (policy).  Kept before it
- * returns; the source need not be there yet. */
+/* A request's JSON object, with the defaults in brackets:
+ *
+ * - "name": [A-Za-z0-9][A-Za-z0-9._-]{0,62}, no origin's or image's
+ * - "source": the URL of a /disk/... of a gateway in a configured origin, or a
+ *   reference ORIGIN/PATH with selectors as path parameters
+ * - "priority": -100 to 100 (0): of two that wait the higher goes first
+ * - "bandwidth": bytes a second, 1024 at least, or 0 (0): no limit of its own
+ * - "follow": seconds between looks for a new version, 5 at least; 0 (0): never
+ * - "schedule": "HH:MM-HH:MM", UTC: the background runs within alone; "" ("")
+ * - "output": a file or block device that holds the disk instead of the store,
+ *   in the configuration's outputs, and no other mirror's; null (null)
+ * - "signed": true: a manifest without a good signature is refused (false)
+ * - "trace": false: the upstream's boot trace is not asked for (true)
+ * - "fetch" ("auto"): what is missing as lists of leaves, compressed, and as
+ *   blocks where nearly all is, under names that any cache keeps; "blocks":
+ *   whole blocks of 1 MiB alone; "ranges": ranges of /disk, uncompressed
+ *
+ * The same again is PLT_OK and *is_new false.  PLT_INVALID, PLT_EXISTS (another
+ * of this name), PLT_UNSUPPORTED (no state folder), PLT_DENIED (policy).  Kept
+ * before it returns; the source need not be there yet. */
 PLT_MUST_USE MAY_WAIT enum plt_status mirrors_add(struct mirrors *mirrors,
                                                   json_t *entry, bool *is_new,
                                                   struct plt_error *err);
@@ -104,30 +107,35 @@ PLT_MUST_USE MAY_WAIT enum plt_status mirrors_change(struct mirrors *mirrors,
                                                      json_t *entry,
                                                      struct plt_error *err);
 
-/* What it is and how far:
- *   "name" "source" "priority" "bandwidth" "follow" "schedule" "output"
- * "signed" "state"          "mirroring", "complete", "paused", "failed" "root"
- * 64 hexadecimal digits of the version served; null: unknown "next_root" of a
- * followed one, the version that is being fetched; null "virtual_size"   bytes
- *   "bytes_total"    of the disk that are not zeros, as far as is known
- *   "bytes_local"    of those, that are here, verified
- *   "bytes_fetched"  that came over the network for this version, all of it
- *                    (manifest, digests, repeats)
- *   "bytes_reused"   that this host had: of other images, versions, seeds
- *   "bytes_demand"   fetched because a reader waited
- *   "blocks_total" "blocks_local"  the same in leaves of 4096 bytes
- *   "share"          0 to 1, of bytes_total that is local
- *   "rate"           bytes a second, over the last seconds
- *   "eta_seconds"    null: nobody knows
- *   "requests"       at the source, for this version
- *   "verified"       true: each leaf was compared with a manifest of the
- * source; false: the source has none, digests are of what came "signature"
- * "good", "none"; null: not asked for "siblings"       URLs of edges that
- * leaves were taken from "repaired"       leaves that were damaged at rest and
- * fetched again "error"          text, or null: what is wrong now, naming who
- * is to blame "since" "checked" "completed"  RFC 3339, or null "versions" how
- * many versions are kept: readers have the others open new in *out.
- * PLT_NOT_FOUND.  Does not wait. */
+/* What it is and how far: what was asked for, and
+ *
+ * - "state": "mirroring", "complete", "paused", "failed"
+ * - "root": 64 hexadecimal digits of the version served; null: unknown
+ * - "next_root": of a followed one, the version that is being fetched; or null
+ * - "virtual_size": bytes; null: not known yet
+ * - "bytes_total": of the disk that are not zeros, as far as is known
+ * - "bytes_local": of those, that are here, verified
+ * - "bytes_fetched": that came over the network for this version, all of it
+ *   (manifest, digests, repeats), as they came: compressed
+ * - "bytes_reused": that this host had: of other images, versions, seeds
+ * - "bytes_demand": of those fetched, because a reader waited
+ * - "blocks_total", "blocks_local": the same in leaves of 4096 bytes
+ * - "share": 0 to 1, of bytes_total that is local
+ * - "rate": bytes of the disk a second that came to be here, of the last
+ * seconds
+ * - "eta_seconds": null: nobody knows
+ * - "requests": at the source, for this version
+ * - "verified": true: each leaf was compared with a manifest of the source;
+ *   false: the source has none, digests are of what came
+ * - "signature": "good", "none"; null: not asked for
+ * - "siblings": URLs of edges that blocks were taken from
+ * - "repaired": leaves that were damaged at rest and fetched again
+ * - "refused": leaves and lists that the source sent wrong
+ * - "error": text, or null: what is wrong now, naming who is to blame
+ * - "since", "checked", "completed": RFC 3339, or null
+ * - "versions": how many are kept: readers have the others open
+ *
+ * new in *out.  PLT_NOT_FOUND.  Does not wait. */
 PLT_MUST_USE enum plt_status mirrors_json(struct mirrors *mirrors,
                                           const char *name, json_t **out,
                                           struct plt_error *err);

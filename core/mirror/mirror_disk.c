@@ -133,6 +133,16 @@ static bool is_away(struct mirror *m)
     return is;
 }
 
+static int via(struct version *v)
+{
+    struct mirror *const m = v->mirror;
+
+    lock_take(&m->lock);
+    const int how = m->entry.via;
+    lock_give(&m->lock);
+    return fetch_by_root(v) ? how : VIA_RANGES;
+}
+
 /* Leaves that are not here: which[] of the piece, n of them. */
 static enum plt_status fetch(struct piece *p, const manifest_digest *digests,
                              const size_t *which, size_t n,
@@ -152,7 +162,13 @@ static enum plt_status fetch(struct piece *p, const manifest_digest *digests,
     for (size_t i = 0; i < n; i++)
         leaves[i] = p->g * MANIFEST_LEAVES + p->first + which[i];
     mirror_io_init(&io, v->mirror, v, p->io, PLT_IO_EXACT);
-    enum plt_status st = fetch_leaves(v, &io.io, leaves, n, got, err);
+    uint64_t cost = 0;
+    enum plt_status st = PLT_CHANGED;
+    if (via(v) != VIA_RANGES)
+        st = fetch_packed(v, &io.io, leaves, n, got, &cost, err);
+    /* Its digests tell whether it is the same disk still. */
+    if (st == PLT_CHANGED)
+        st = fetch_leaves(v, &io.io, leaves, n, got, err);
     for (size_t i = 0; i < n && st == PLT_OK; i++) {
         manifest_leaf(got + i * MANIFEST_LEAF, MANIFEST_LEAF, kept[i]);
         if (memcmp(kept[i], digests[which[i]], MANIFEST_DIGEST) != 0)
@@ -273,14 +289,6 @@ static enum plt_status read_through(struct version *v, struct plt_io *outer,
     return blame(v->mirror, st, err);
 }
 
-static bool wants_blocks(struct mirror *m)
-{
-    lock_take(&m->lock);
-    const bool wants = m->entry.via == VIA_BLOCKS;
-    lock_give(&m->lock);
-    return wants;
-}
-
 /* The block that is asked for, of which caches between may know, is all that is
  * fetched: its digests are made of it, and hash to the group's. */
 static enum plt_status read_block(struct version *v, struct plt_io *outer,
@@ -330,7 +338,7 @@ static enum plt_status read_group(struct version *v, struct plt_io *io,
     struct mirror_io mine;
 
     if (!v->is_direct && !manifest_file_has_leaves(v->file, g) &&
-        wants_blocks(v->mirror)) {
+        via(v) == VIA_BLOCKS) {
         AUTO_FREE uint8_t *block = malloc(MANIFEST_GROUP);
         if (!block)
             return plt_fail(err, PLT_NOMEM, "a block of a mirror");

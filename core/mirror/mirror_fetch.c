@@ -13,7 +13,12 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-enum { MUTED_MS = 60000, SIBLING_TRIES = 2, DIGESTS_AHEAD = 8 };
+enum {
+    MUTED_MS = 60000,
+    SIBLING_TRIES = 2,
+    DIGESTS_AHEAD = 8,
+    UNKNOWN_TRIES = 3
+};
 
 enum plt_status fetch_refused(struct version *v, const char *who, uint64_t leaf,
                               struct plt_error *err)
@@ -120,6 +125,20 @@ enum plt_status fetch_leaves(struct version *v, struct plt_io *io,
     return st;
 }
 
+bool fetch_by_root(struct version *v)
+{
+    return atomic_load(&v->n_unknown) < UNKNOWN_TRIES;
+}
+
+/* It has another version by now, which the next look will tell; or it does not
+ * serve by roots, or not to us. */
+static enum plt_status fail_unknown(struct version *v, struct plt_error *err)
+{
+    (void)atomic_fetch_add(&v->n_unknown, 1);
+    return plt_fail(err, PLT_CHANGED,
+                    "the source has no image with this root any more");
+}
+
 /* BASE/v1/blocks/ROOT/WHAT.zst; new. */
 static char *block_url(const struct version *v, const char *base,
                        const char *what)
@@ -210,10 +229,7 @@ enum plt_status fetch_packed(struct version *v, struct plt_io *io,
             memset(to + bytes, 0, pick->n_leaves * MANIFEST_LEAF - bytes);
     }
     source_release(&source);
-    if (st == PLT_NOT_FOUND)
-        st = plt_fail(err, PLT_CHANGED,
-                      "the source has no image with this root any more");
-    return st;
+    return st == PLT_NOT_FOUND ? fail_unknown(v, err) : st;
 }
 
 /* A sibling to ask; false: none. */
@@ -299,8 +315,7 @@ enum plt_status fetch_block(struct version *v, struct plt_io *io, uint64_t g,
         return st;
     st = get_block(v, io, source.base, g, buf, cost, err);
     if (st == PLT_NOT_FOUND)
-        st = plt_fail(err, PLT_CHANGED,
-                      "the source has no image with this root any more");
+        st = fail_unknown(v, err);
     if (st == PLT_OK && !is_block(v, g, buf))
         st =
             fetch_refused(v, v->mirror->entry.source, g * MANIFEST_LEAVES, err);

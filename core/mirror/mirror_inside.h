@@ -96,7 +96,11 @@ struct version {
     uint64_t unsynced;       /* bytes put since store_sync */
     bool is_checked;         /* what is here was looked for since the start */
     bool is_finishing;
+    uint64_t scrub_group; /* the keeper's: of an output, what is read next */
     atomic_bool is_complete;
+    /* How often the source did not know its own root: then it is asked for
+     * ranges of its disk. */
+    _Atomic unsigned n_unknown;
     struct mirror_counts counts;
 };
 
@@ -340,6 +344,8 @@ PLT_MUST_USE MAY_WAIT enum plt_status fetch_block(struct version *version,
                                                   struct plt_io *io, uint64_t g,
                                                   uint8_t *buf, uint64_t *cost,
                                                   struct plt_error *err);
+/* Its blocks are asked for by their root. */
+bool fetch_by_root(struct version *version);
 /* What the source sent is not what its manifest says: counted, named. */
 PLT_MUST_USE enum plt_status fetch_refused(struct version *version,
                                            const char *who, uint64_t leaf,

@@ -70,15 +70,18 @@ void mirror_io_init(struct mirror_io *m, struct mirror *mirror,
 uint64_t mirror_rate(struct mirror *m)
 {
     const uint64_t second = clock_now() / NS_PER_S;
-    uint64_t sum = 0;
+    uint64_t sum = 0, longest = 0;
 
-    /* The present second is not over: those before it. */
+    /* The present second is not over: those before it, from the first in which
+     * something came. */
     for (size_t i = 0; i < RATE_SECONDS; i++) {
         const uint64_t of = atomic_load(&m->rate_second[i]);
-        if (of < second && second - of < RATE_SECONDS - 1)
-            sum += atomic_load(&m->rate_bytes[i]);
+        if (of >= second || second - of >= RATE_SECONDS - 1)
+            continue;
+        sum += atomic_load(&m->rate_bytes[i]);
+        longest = second - of > longest ? second - of : longest;
     }
-    return sum / (RATE_SECONDS - 2);
+    return longest ? sum / longest : 0;
 }
 
 /* So many bytes go out of an allowance that grows by rate; how long until they

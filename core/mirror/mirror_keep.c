@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "mirror/mirror_inside.h"
+#include "mirror/mirror_output.h"
 #include "util/check.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -105,6 +106,46 @@ static void recheck_all(struct mirrors *all)
     free(list);
 }
 
+/* Some groups of each output, in turn, as the store's leaves. */
+static void scrub_output(struct version *v, uint64_t bytes)
+{
+    manifest_digest leaves[MANIFEST_LEAVES];
+    struct plt_error ignored;
+    size_t n = 0;
+
+    if (!v->out || !atomic_load(&v->is_complete) || !v->n_groups)
+        return;
+    for (uint64_t done = 0; done < bytes; done += MANIFEST_GROUP) {
+        const uint64_t g = v->scrub_group++ % v->n_groups;
+        bool is_whole =
+            manifest_file_leaves(v->file, g, leaves, &n, &ignored) == PLT_OK;
+        for (size_t i = 0; i < n && is_whole; i++)
+            is_whole =
+                out_get(v->out, g * MANIFEST_LEAVES + i, leaves[i], NULL);
+        if (is_whole)
+            continue;
+        struct log_line l;
+        log_begin(&l, LOG_WARN, "scrub_found_damage");
+        log_text(&l, "mirror", v->mirror->entry.name);
+        log_number(&l, "offset", g * MANIFEST_GROUP);
+        log_end(&l);
+        version_recheck(v);
+        return;
+    }
+}
+
+static void scrub_outputs(struct mirrors *all, uint64_t bytes)
+{
+    size_t n;
+
+    struct version **const list = versions_all(all, &n);
+    for (size_t i = 0; i < n; i++) {
+        scrub_output(list[i], bytes);
+        version_unref(list[i]);
+    }
+    free(list);
+}
+
 static uint64_t scrub(struct mirrors *all)
 {
     const uint64_t rate = all->config.scrub_rate;
@@ -120,6 +161,7 @@ static uint64_t scrub(struct mirrors *all)
         log_end(&l);
         return clock_after_ms(60000);
     }
+    scrub_outputs(all, step);
     (void)atomic_fetch_add(&all->scrubbed_bytes, step);
     if (!all->scrub_place)
         (void)atomic_fetch_add(&all->scrub_rounds, 1);

@@ -248,11 +248,14 @@ static void check(struct mirror *m, struct version *v)
     version_check(v);
     if (atomic_load(&m->mirrors->is_stopping))
         return;
-    if (!version_is_whole(v)) {
+    /* One that is coming has still to take the name: it is complete then. */
+    lock_take(&m->lock);
+    const bool is_current = m->current == v;
+    lock_give(&m->lock);
+    if (!is_current || !version_is_whole(v))
         atomic_store(&v->is_complete, false);
-    } else if (manifest_file_is_complete(v->file)) {
+    else if (manifest_file_is_complete(v->file))
         atomic_store(&v->is_complete, true);
-    }
     mirror_changed(m);
 }
 

@@ -160,8 +160,10 @@ static enum plt_status load_version(struct mirror *m, json_t *row,
                    text_of(row, "signature"));
     if (manifest_from_hex(text_of(row, "root"), v->root))
         atomic_store(&v->has_root, true);
+    /* One that was coming has still to take the name. */
     atomic_store(&v->is_complete,
-                 json_is_true(json_object_get(row, "complete")));
+                 strcmp(role, "coming") != 0 &&
+                     json_is_true(json_object_get(row, "complete")));
     atomic_store(&v->counts.fetched,
                  (uint64_t)json_integer_value(json_object_get(row, "fetched")));
     atomic_store(&v->counts.reused,

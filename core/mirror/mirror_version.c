@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "cache/cache.h"
+#include "manifest/manifest_head.h"
 #include "mirror/mirror_inside.h"
 #include "mirror/mirror_output.h"
 #include "util/auto.h"
@@ -52,16 +53,16 @@ enum plt_status version_new(struct mirror *mirror, uint64_t size,
         (void)snprintf(v->file_name, sizeof(v->file_name), "%s", file_name);
     else
         make_name(v->file_name, sizeof(v->file_name));
+    const uint64_t held = n * PER_GROUP + manifest_head_held(size);
     enum plt_status st = PLT_OK;
     if (n >= UINT32_MAX ||
-        !cache_mem_take(images_cache(mirror->mirrors->images), n * PER_GROUP)) {
+        !cache_mem_take(images_cache(mirror->mirrors->images), held)) {
         st = plt_fail(err, PLT_NOMEM,
                       "a disk of %llu MiB to be mirrored: it would take %llu "
                       "MiB of the cache",
-                      (unsigned long long)n,
-                      (unsigned long long)(n * PER_GROUP >> 20));
+                      (unsigned long long)n, (unsigned long long)(held >> 20));
     } else {
-        v->held = n * PER_GROUP;
+        v->held = held;
         v->state = calloc(n + 1, sizeof(*v->state));
         v->here = calloc(n + 1, sizeof(*v->here));
         v->data = calloc(n + 1, sizeof(*v->data));

@@ -8,7 +8,7 @@
  *   2. resolve     zeros; the version before, at the same place; the store; the
  *                  seeds.  What is left is missing
  *   3. fetch       a group of which nearly all is missing as an immutable
- * block, scattered leaves together in multi-range requests
+ * block, scattered leaves together as lists, or multi-range requests
  *   4. verify      the digests of all leaves, as they are now, hash to the
  *                  group's, which hashes to the root; only then is anything of
  *                  it kept
@@ -519,7 +519,7 @@ enum plt_status mirror_window(struct version *v, bool *is_idle,
     w.buf = buf;
     w.seeded = seeded;
     lock_take(&v->mirror->lock);
-    w.via = v->mirror->entry.via;
+    w.via = fetch_by_root(v) ? (int)v->mirror->entry.via : VIA_RANGES;
     w.has_siblings = v->mirror->n_siblings > 0;
     struct version *const before =
         v->mirror->current != v ? v->mirror->current : NULL;

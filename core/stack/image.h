@@ -23,6 +23,8 @@ struct images;
 struct image;
 struct prefetch;
 
+enum { IMAGE_ETAG = 40 }; /* of a text, with its NUL */
+
 struct images_config {
     const char *plugin_path; /* folders, colon separated; NULL: the built-in */
     const char *state_dir;   /* what is kept between runs; NULL: nothing */
@@ -195,6 +197,12 @@ PLT_MUST_USE MAY_WAIT enum plt_status image_resolve_size(struct image *image,
 /* A strong validator with its quotes, borrowed; derived from what pins the
  * source and from the stack. */
 const char *image_etag(const struct image *image);
+/* The ETag that the depth-th image below it (1: its backing file) would have as
+ * an image of its own: what image_extents tells to lie at that depth or deeper,
+ * at the same offset, are its bytes.  False: there is none, the image is a
+ * partition, or nothing tells versions of that one apart. */
+bool image_backing_etag(const struct image *image, unsigned depth,
+                        char out[IMAGE_ETAG]);
 /* Of the disk: seconds since 1970; INT64_MIN: unknown, or of several sources.
  */
 int64_t image_mtime(const struct image *image);

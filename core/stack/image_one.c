@@ -23,6 +23,13 @@ const char *image_etag(const struct image *image)
     return stack_etag(image->stack);
 }
 
+bool image_backing_etag(const struct image *image, unsigned depth,
+                        char out[IMAGE_ETAG])
+{
+    _Static_assert((int)IMAGE_ETAG == (int)STACK_ETAG, "one text");
+    return stack_backing_etag(image->stack, depth, out);
+}
+
 int64_t image_mtime(const struct image *image)
 {
     return stack_mtime(image->stack);

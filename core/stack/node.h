@@ -33,10 +33,12 @@ struct node {
     const struct plt_driver *driver;
     void *image;
     bool is_open, has_share;
-    struct stack *stack; /* borrowed */
-    struct node *below;  /* borrowed; NULL under a source */
-    bool is_apart;       /* beside the stack: what becomes of it is nobody's */
-    struct node *opener; /* of the image that named this one; or NULL */
+    struct stack *stack;  /* borrowed */
+    struct node *below;   /* borrowed; NULL under a source */
+    bool is_apart;        /* beside the stack: what becomes of it is nobody's */
+    struct node *opener;  /* of the image that named this one; or NULL */
+    struct node *backing; /* the top of the image that this one names as its
+                             backing file; borrowed; NULL: none */
     struct location *place; /* of the source at its bottom; borrowed */
     unsigned depth;         /* images above it in the chain of backing files */
     uint64_t owner;         /* in the cache */

@@ -42,7 +42,7 @@ struct stack {
     struct node *top;
     struct node *source; /* of the first chain */
     atomic_bool has_changed;
-    char etag[40];
+    char etag[STACK_ETAG];
     /* while opening */
     json_t **choices;
     const char *member, *snapshot, *partition, *secret;
@@ -77,6 +77,29 @@ struct node *stack_top(struct stack *stack)
 const char *stack_etag(const struct stack *stack)
 {
     return stack->etag;
+}
+
+static void write_etag(const struct node *node, char out[STACK_ETAG])
+{
+    size_t n = 0;
+
+    out[n++] = '"';
+    for (size_t i = 0; i < 16; i++)
+        n += (size_t)snprintf(out + n, STACK_ETAG - n, "%02x", node->id[i]);
+    (void)snprintf(out + n, STACK_ETAG - n, "\"");
+}
+
+bool stack_backing_etag(const struct stack *stack, unsigned depth,
+                        char out[STACK_ETAG])
+{
+    const struct node *node = stack->top;
+
+    while (node && depth--)
+        node = node->backing;
+    if (!node || !node->is_pinned)
+        return false;
+    write_etag(node, out);
+    return true;
 }
 
 struct node *stack_source(struct stack *stack)
@@ -554,6 +577,8 @@ enum plt_status stack_open_named(struct stack *stack, struct node *asker,
     if (st != PLT_OK)
         return st;
     top->child.size = size;
+    if (role == PLT_ROLE_BACKING)
+        asker->backing = top;
     *child = &top->child;
     return mix_in(asker, top, err);
 }
@@ -712,11 +737,7 @@ enum plt_status stack_open(const struct stack_request *request,
     stack->member = stack->snapshot = NULL;
     stack->partition = stack->secret = NULL;
     stack->choices = NULL;
-    size_t n = (size_t)snprintf(stack->etag, sizeof(stack->etag), "\"");
-    for (size_t i = 0; i < 16; i++)
-        n += (size_t)snprintf(stack->etag + n, sizeof(stack->etag) - n, "%02x",
-                              stack->top->id[i]);
-    (void)snprintf(stack->etag + n, sizeof(stack->etag) - n, "\"");
+    write_etag(stack->top, stack->etag);
     *out = stack;
     return PLT_OK;
 }

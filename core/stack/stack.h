@@ -18,6 +18,8 @@
 
 struct stack;
 
+enum { STACK_ETAG = 40 }; /* 34 characters and a NUL */
+
 struct stack_request {
     const struct stack_env *env;     /* borrowed, outlives the stack */
     const struct registry *registry; /* the same */
@@ -43,6 +45,11 @@ void stack_close(struct stack *stack);
 struct node *stack_top(struct stack *stack);
 bool stack_has_changed(const struct stack *stack);
 const char *stack_etag(const struct stack *stack); /* with its quotes */
+/* The ETag that the depth-th (1: the nearest) backing file below the image at
+ * the top would have, opened by itself the way it was opened here.  False:
+ * there is none, or nothing tells its versions apart. */
+bool stack_backing_etag(const struct stack *stack, unsigned depth,
+                        char out[STACK_ETAG]);
 /* The chain's own source. */
 struct node *stack_source(struct stack *stack);
 const struct plt_identity *stack_identity(const struct stack *stack);

@@ -8,7 +8,7 @@ _platter()
     local commands="info map members partitions snapshots check checksum manifest read convert
         compare index bench plugins mirror token sign"
     local options="--member --partition --snapshot --vmstate --layers -f --secret-file
-        --secret --offset --length --context --algorithm --block-size -O --resume --verify
+        --secret --offset --length --context --algorithm --block-size --format --groups --leaves -o -O --resume --verify
         -s --strict --show --export --import --index-format
         --follow --bandwidth --priority --schedule --fetch --signed --no-trace --wait --watch
         --trace --record --replay --pattern --size --count --time --threads
@@ -20,10 +20,11 @@ _platter()
     case $prev in
     --output) mapfile -t COMPREPLY < <(compgen -W "json human" -- "$cur") && return ;;
     --algorithm) mapfile -t COMPREPLY < <(compgen -W "sha256 sha512" -- "$cur") && return ;;
+    --format) mapfile -t COMPREPLY < <(compgen -W "bmap rauc zsync caibx" -- "$cur") && return ;;
     --index-format) mapfile -t COMPREPLY < <(compgen -W "platter gztool indexed_gzip" -- "$cur") && return ;;
     --pattern) mapfile -t COMPREPLY < <(compgen -W "sequential random strided" -- "$cur") && return ;;
     --plugin-path | --state) mapfile -t COMPREPLY < <(compgen -d -- "$cur") && return ;;
-    --export | --import | --trace | --headers | --ca | --certificate) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
+    --export | --import | --trace | -o | --headers | --ca | --certificate) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
     -f) mapfile -t COMPREPLY < <(compgen -W "raw qcow2 vmdk" -- "$cur") && return ;;
     --route) mapfile -t COMPREPLY < <(compgen -W "disk raw info members extents partitions snapshots check checksum index manifest trace prefetch" -- "$cur") && return ;;
     --fetch) mapfile -t COMPREPLY < <(compgen -W "auto blocks ranges" -- "$cur") && return ;;

@@ -200,7 +200,7 @@ def fleet(label, middle=None, siblings=False):
     upstream = Gateway(star.inside(UPSTREAM), star.address(UPSTREAM), {"pub": WWW})
     source = f"http://{star.address(CACHE)}/" if middle else upstream.base
     # What a cache is to carry must be whole blocks.
-    fetch = "blocks" if middle else "auto"
+    fetch = "auto"
     try:
         root = on_host(UPSTREAM, lambda: upstream.manifest("pub/now.img"))["root"]
         for n in EDGES:

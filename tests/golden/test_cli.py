@@ -264,6 +264,63 @@ def checksum():
     assert r.returncode == 1 and b"sha256 or sha512" in r.stderr
 
 
+@case("manifest: root, head, lists and other tools' forms, here as of a gateway, to files")
+def manifest():
+    def raw(name, *args):
+        here = platter("manifest", f"{www}/{name}", *args).stdout
+        assert here == platter("manifest", f"lab/{name}", *args, *G).stdout, (name, args)
+        return here
+
+    leaves = [hashlib.sha256(data[i:i + 4096]).digest() for i in range(0, SIZE, 4096)]
+    groups = [hashlib.sha256(b"".join(leaves[i:i + 256])).digest()
+              for i in range(0, len(leaves), 256)]
+    root = hashlib.sha256(b"platter-root-1\0\0" + SIZE.to_bytes(8, "little") +
+                          b"".join(groups)).hexdigest()
+    for name in NAMES:
+        assert platter("manifest", f"{www}/{name}").stdout.decode() == f"{root}  {www}/{name}\n"
+    assert platter("manifest", "lab/d.vmdk", *G).stdout.decode() == f"{root}  lab/d.vmdk\n"
+    here, there = both("manifest", "d.qcow2")
+    assert here == there and here["root"] == root and here["virtual-size"] == SIZE
+    assert raw("d.qcow2", "--groups") == b"".join(groups)
+    assert raw("d.tar.gz", "--leaves") == raw("d.raw", "--format", "rauc") == b"".join(leaves)
+    assert raw("d.vmdk", "--format", "bmap").startswith(b"<?xml")
+    assert raw("d.vmdk", "--format", "caibx") == server.get("/v1/manifest/lab/d.raw?format=caibx").body
+    assert raw("d.raw", "--partition", "1", "--groups") == b"".join(groups[1:11])
+    out = tmp + "/manifest.out"
+    for where in ([www + "/d.raw"], ["lab/d.raw", *G]):
+        assert platter("manifest", *where, "-o", out).stdout == b""
+        assert open(out, "rb").read() == server.get("/v1/manifest/lab/d.raw").body
+        assert platter("manifest", *where, "--groups", "-o", out).stdout == b""
+        assert open(out, "rb").read() == b"".join(groups)
+        assert platter("manifest", *where, "--groups", "-o", "-").stdout == b"".join(groups)
+    assert not os.path.exists(out + ".part")
+    platter("manifest", "lab/d.qcow2", "--format", "zsync", "-o", tmp + "/d.zsync", *G)
+    sh(["zsync", "-q", "-u", G[1], "-i", www + "/e.raw", "-o", tmp + "/synced", tmp + "/d.zsync"])
+    assert open(tmp + "/synced", "rb").read() == data
+    # What fails leaves no file, and the one before as it was.
+    before = open(out, "rb").read()
+    with open(www + "/odd.raw", "wb") as f:
+        f.write(b"x" * 5000)
+    for args, code in ((["--format", "rauc"], 1), (["--format", "zip"], 2), (["--format", "zsync"], 2),
+                       (["--groups", "--leaves"], 2), (["--json", "--groups"], 2)):
+        r = platter("manifest", www + "/odd.raw", "-o", out, *args, check=False)
+        assert r.returncode == code and r.stderr, (args, r)
+    open(www + "/empty.raw", "wb").close()
+    r = platter("manifest", www + "/empty.raw", "--format", "bmap", "-o", out, check=False)
+    assert r.returncode == 1 and b"empty.raw" in r.stderr, r
+    r = platter("manifest", "lab/odd.raw", "--format", "rauc", "-o", out, *G, check=False)
+    assert r.returncode == 1 and b"whole blocks" in r.stderr, r
+    assert open(out, "rb").read() == before and not os.path.exists(out + ".part")
+    r = platter("manifest", www + "/d.raw", "--groups", "-o", tmp + "/none/x", check=False)
+    assert r.returncode == 1 and b"none/x" in r.stderr
+    master, slave = pty.openpty()
+    r = subprocess.run([BIN + "/platter", "manifest", "--leaves", www + "/odd.raw"], stdout=slave,
+                       stderr=subprocess.PIPE)
+    assert r.returncode == 2 and b"terminal" in r.stderr, r
+    os.close(master)
+    os.close(slave)
+
+
 @case("index: in the forms of gztool and indexed_gzip, to and from the tools")
 def foreign_index():
     path, a, f = www + "/big.raw.gz", tmp + "/idx-f", tmp + "/foreign"
@@ -578,6 +635,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}" """
     options = complete("platterd --")
     for word in re.findall(r"(--[a-z-]+)", sh([BIN + "/platterd", "--help"]).decode()):
         assert word in options, word
+    assert complete("platter manifest --format z") == {"zsync"}
     assert complete("platter checksum --algorithm s") == {"sha256", "sha512"}
 
 

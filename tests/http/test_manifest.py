@@ -225,6 +225,46 @@ def _():
     assert metric("platter_manifests_made_total") > 0
 
 
+@case("a head that is known is answered while all workers wait, and after a restart without its leaves")
+def _():
+    mute = socket.create_server(("127.0.0.1", 0), backlog=64)
+    kept = tmp + "/polled-state"
+    os.makedirs(kept)
+    more = {"mute": f"http://127.0.0.1:{mute.getsockname()[1]}/"}
+    flags = ["--state", kept, "--workers", "1", "--revalidate", "600", "--drain", "0"]
+    s = Platterd({"lab": www, **more}, *flags)
+    etag = get("/v1/manifest/lab/z.qcow2", s=s).getheader("ETag")
+    get("/v1/manifest/lab/plain.qcow2;partition=1", s=s)
+    with ThreadPoolExecutor(1) as pool:
+        stuck = pool.submit(lambda: s.get("/disk/mute/x"))
+        mute.accept()
+        for _ in range(20):
+            assert json.loads(get("/v1/manifest/lab/z.qcow2", s=s).body) == truth.head
+            get("/v1/manifest/lab/z.qcow2", 304, s=s, If_None_Match=etag)
+            get("/v1/manifest/lab/z.qcow2", 206, s=s, Range="bytes=5-9")
+            get("/v1/manifest/lab/z.qcow2", 412, s=s, If_Match='"x"')
+            assert s.get("/v1/manifest/lab/z.qcow2", method="HEAD").status == 200
+            assert get("/v1/manifest/lab/z.qcow2/groups", s=s).body == truth.lists["groups"]
+            assert json.loads(get("/v1/manifest/lab/plain.qcow2;partition=1", s=s).body) == \
+                Manifest(disk[1 << 20:12 << 20]).head
+        assert not stuck.done()
+        s.stop()
+        stuck.exception()
+    mute.close()
+    for name in os.listdir(kept + "/manifests"):
+        size = os.path.getsize(f"{kept}/manifests/{name}")
+        if ".json" not in name:
+            with open(f"{kept}/manifests/{name}", "r+b") as f:  # one group's list is 4 KiB
+                f.seek(8192)
+                f.write(bytes(size - 8192))
+    s = Platterd({"lab": www}, *flags)
+    assert json.loads(get("/v1/manifest/lab/z.qcow2", s=s).body) == truth.head
+    get("/v1/manifest/lab/z.qcow2", 304, s=s, If_None_Match=etag)
+    get("/v1/manifest/lab/z.qcow2/leaves", 503, s=s)
+    assert get("/v1/manifest/lab/z.qcow2/leaves", s=s).body == truth.lists["leaves"]
+    s.stop()
+
+
 @case("a file that changes under its validator is not served as a block")
 def _():
     path, kept = www + "/liar.img", tmp + "/liar-state"
@@ -247,6 +287,135 @@ def _():
     again = json.loads(get("/v1/manifest/web/liar.img", s=s).body)["root"]
     assert again == Manifest(open(path, "rb").read()).root != root
     get(f"/v1/blocks/{again}/1", s=s)
+    s.stop()
+
+
+def made(s, path, data):
+    """Groups that came out of a backing file's manifest, and MiB read of the origin."""
+    before = metric("platter_manifests_inherited_groups_total", s), origin_bytes()
+    want = Manifest(data)
+    assert json.loads(get("/v1/manifest/" + path, s=s).body) == want.head, path
+    assert get(f"/v1/manifest/{path}/leaves", s=s).body == want.lists["leaves"], path
+    return (metric("platter_manifests_inherited_groups_total", s) - before[0],
+            (origin_bytes() - before[1]) / GROUP)
+
+
+def origin_bytes():
+    """Of all files, as the origin itself wrote down."""
+    return nginx.sent("")[0]
+
+
+@case("an overlay is read where it has something of its own, the rest is its backing file's")
+def _():
+    base = 20 * GROUP + 5000  # its end is inside of a group, and of a leaf
+    over = www + "/over"
+    os.makedirs(over)
+    with open(over + "/base.raw", "wb") as f:
+        f.write(random.randbytes(base))
+        f.seek(4 * GROUP)
+        f.write(bytes(3 * GROUP))
+
+    def overlay(name, below, form, size, *writes):
+        sh(["qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", form, name, str(size)],
+           cwd=over)
+        for off, n, byte in writes:
+            sh(["qemu-io", "-f", "qcow2", "-c", (f"write -P {byte} {off} {n}" if byte else
+                                               f"write -z {off} {n}"), name], cwd=over)
+        sh(["qemu-img", "convert", "-O", "raw", name, name + ".raw"], cwd=over)
+        return open(f"{over}/{name}.raw", "rb").read()
+
+    size = -(-base // 512) * 512
+    disks = {
+        "same.qcow2": overlay("same.qcow2", "base.raw", "raw", size, (2 * GROUP, 4096, 7),
+                              (9 * GROUP - 65536, 131072, 8), (12 * GROUP, 65536, 0)),
+        "large.qcow2": overlay("large.qcow2", "base.raw", "raw", 30 * GROUP,
+                               (25 * GROUP, 65536, 9)),
+        "small.qcow2": overlay("small.qcow2", "base.raw", "raw", 3 * GROUP + 8192),
+        "cut.qcow2": overlay("cut.qcow2", "base.raw", "raw", 3 * GROUP + 5 * 512),
+        "top.qcow2": overlay("top.qcow2", "large.qcow2", "qcow2", 40 * GROUP,
+                             (1 * GROUP, 65536, 10), (33 * GROUP, 65536, 11)),
+        # Its backing file ends before base.raw does: what is behind it is zeros.
+        "again.qcow2": overlay("again.qcow2", "small.qcow2", "qcow2", 12 * GROUP,
+                               (7 * GROUP, 65536, 12)),
+        "deep.qcow2": overlay("deep.qcow2", "same.qcow2", "qcow2", size),
+    }
+    # Groups that are inherited, and MiB that may be read, tables included.
+    wants = {"same.qcow2": (17, 8), "large.qcow2": (21, 4), "small.qcow2": (4, 2),
+             "cut.qcow2": (3, 2), "top.qcow2": (29, 6), "again.qcow2": (4, 2),
+             "deep.qcow2": (21, 4)}
+    # Of base.raw alone, two below.
+    far = {"top.qcow2": (20, 8), "again.qcow2": (3, 2), "deep.qcow2": (17, 8)}
+    for i, (ask, wants) in enumerate([({}, {"same.qcow2": (0, 40)}), ({"base.raw"}, wants),
+                                      ({"base.raw"}, far)] * 2):
+        flags = ["--state", f"{tmp}/over-{i}"] if i > 2 else []
+        if flags:
+            os.makedirs(flags[1])
+        s = Platterd({"web": nginx.url()}, *flags)
+        for name in ask:
+            get("/v1/manifest/web/over/" + name, s=s)
+        for name, (groups, most) in wants.items():
+            got = made(s, "web/over/" + name, disks[name])
+            assert got[0] == groups and got[1] < most, (i, name, got)
+        s.stop()
+
+
+@case("the same of a snapshot, a VMDK with a parent, and a cluster size of 2 MiB")
+def _():
+    over = www + "/over"
+    data = random.randbytes(9 * GROUP)
+    open(over + "/b.raw", "wb").write(data)
+    sh("""qemu-img convert -O vmdk b.raw b.vmdk
+qemu-img create -q -f vmdk -b b.vmdk -F vmdk c.vmdk
+qemu-io -f vmdk -c 'write -P 5 3M 64k' c.vmdk
+qemu-img create -q -f qcow2 -b b.raw -F raw s.qcow2
+qemu-io -f qcow2 -c 'write -P 6 1M 64k' s.qcow2
+qemu-img snapshot -c one s.qcow2
+qemu-io -f qcow2 -c 'write -P 7 5M 64k' s.qcow2
+qemu-img create -q -f qcow2 -o cluster_size=2M -b b.raw -F raw l.qcow2
+qemu-io -f qcow2 -c 'write -P 8 4M 64k' l.qcow2""", cwd=over)
+
+    def changed(*writes):
+        d = bytearray(data)
+        for at, byte in writes:
+            d[at * GROUP:at * GROUP + 65536] = bytes([byte]) * 65536
+        return bytes(d)
+
+    s = Platterd({"web": nginx.url()})
+    for name in ("b.raw", "b.vmdk"):
+        assert made(s, "web/over/" + name, data)[0] == 0
+    for path, want, groups in (("c.vmdk", changed((3, 5)), 8), ("l.qcow2", changed((4, 8)), 7),
+                               ("s.qcow2", changed((1, 6), (5, 7)), 7),
+                               ("s.qcow2;snapshot=one", changed((1, 6)), 8)):
+        got = made(s, "web/over/" + path, want)
+        assert got[0] == groups and got[1] < 5, (path, got)
+    s.stop()
+
+
+@case("a backing file that changes under its validator: its manifest goes with the overlay's")
+def _():
+    path, state_dir = www + "/over/liar.raw", tmp + "/over-liar"
+    os.makedirs(state_dir)
+
+    def write(data):
+        open(path, "wb").write(data)
+        os.utime(path, (1e9, 1e9))  # nginx's ETag is the time and the size
+        return data[:3 * GROUP] + bytes([5]) * 65536 + data[3 * GROUP + 65536:]
+
+    old = random.randbytes(4 * GROUP)
+    new = old[:GROUP] + random.randbytes(3 * GROUP)
+    over = write(old)
+    sh("qemu-img create -q -f qcow2 -b liar.raw -F raw liar.qcow2;"
+       "qemu-io -f qcow2 -c 'write -P 5 3M 64k' liar.qcow2", cwd=www + "/over")
+    s = Platterd({"web": nginx.url()}, "--state", state_dir)
+    assert made(s, "web/over/liar.raw", old)[0] == 0
+    assert made(s, "web/over/liar.qcow2", over)[0] == 3
+    s.stop()
+    after = write(new)
+    s = Platterd({"web": nginx.url()}, "--state", state_dir)
+    root = json.loads(get("/v1/manifest/web/over/liar.qcow2", s=s).body)["root"]
+    assert root == Manifest(over).root
+    problem(s.get(f"/v1/blocks/{root}/2"), 502, "changed")
+    assert made(s, "web/over/liar.qcow2", after)[0] == 0
     s.stop()
 
 

@@ -478,7 +478,11 @@ def rights():
 @case("the configuration's mirrors are made, and followed by what a reload says of them")
 def configured():
     conf = tmp + "/mirrors.json"
-    base = {"origins": {"up": {"url": up.url("/")}, "here": {"path": www}}, "state_dir": tmp + "/configured"}
+    # A key that lies by itself is within reach of a reload, too.
+    keys = tempfile.mkdtemp(prefix="platter-test-")
+    sh(f"minisign -G -W -p {keys}/k.pub -s {keys}/k.key")
+    base = {"origins": {"up": {"url": up.url("/")}, "here": {"path": www}}, "state_dir": tmp + "/configured",
+            "mirror_keys": [keys + "/k.pub"]}
 
     def put(mirrors):
         json.dump({**base, "mirrors": mirrors}, open(conf, "w"))
@@ -506,6 +510,7 @@ def configured():
     reload({"a": {"source": source("next.raw")}})
     assert row("a")["source"] == source("next.raw")
     gate.stop()
+    shutil.rmtree(keys)
 
 
 # ---- Told as it happens

@@ -1076,7 +1076,7 @@ VALUES = {"member": ("sub/b.img", "lab/many.tar"), "snapshot": ("one", "lab/top.
           "secret": ("key", "lab/luks.qcow2"), "start": ("1M", "lab/disk.raw"),
           "length": ("64k", "lab/disk.raw"), "context": ("dirty:b0", "lab/top.qcow2"),
           "algorithm": ("sha512", "lab/disk.raw"), "block_size": ("4M", "lab/disk.raw"),
-          "format": (None, "lab/d.tar.gz"), "limit": ("5", None), "offset": ("1", None)}
+          "format": (None, "lab/d.tar.gz"), "edge": ("http://10.0.0.9:8080/", "lab/disk.raw"), "limit": ("5", None), "offset": ("1", None)}
 IMAGE_FOR = {"members": "lab/many.tar", "snapshots": "lab/top.qcow2", "index": "lab/d.tar.gz",
              "check": "lab/top.qcow2"}
 

@@ -278,6 +278,84 @@ def traces():
     gate.stop()
 
 
+@case("manifests polled, made, damaged at rest and dropped, side by side")
+def manifests():
+    group, leaf = 1 << 20, 4096
+    leaves = [hashlib.sha256(whole[i:i + leaf]).digest() for i in range(0, size, leaf)]
+    groups = b"".join(hashlib.sha256(b"".join(leaves[i:i + 256])).digest()
+                      for i in range(0, len(leaves), 256))
+    root = hashlib.sha256(b"platter-root-1\0\0" + size.to_bytes(8, "little") + groups).hexdigest()
+    want = {"/groups": groups, "/leaves": b"".join(leaves)}
+    kept = tmp + "/manifests"
+    os.makedirs(kept)
+    # An overlay whose backing file has a manifest, and a file that changes under
+    # its validator: nginx's is the time and the size.
+    liar = www + "/liar.raw"
+
+    def lie(k):
+        with open(liar, "r+b" if os.path.exists(liar) else "wb") as f:
+            f.write(bytes([k]) * (3 * group))
+        os.utime(liar, (1e9, 1e9))
+    lie(1)
+    gates = [Platterd({"web": nginx.url(), "lab": www}, "--cache-size", "40M", "--max-open", "9",
+                      "--revalidate", "1", *more) for more in (["--state", kept], [])]
+    wrong, counts, end = [], Counter(), time.time() + 15
+
+    def ask(gate, rnd):
+        ref = rnd.choice(PATHS)[len("/disk/"):]
+        part = rnd.choice(["", "", "", "/groups", "/leaves", "?format=bmap", "events", "block", "liar"])
+        if part == "block":
+            n = rnd.randrange(size // group)
+            r = gate.get(f"/v1/blocks/{root}/{n}")
+            good = r.body == whole[n * group:(n + 1) * group]
+        elif part == "liar":
+            r = gate.get("/v1/manifest/web/liar.raw")
+            if r.status == 200:
+                r = gate.get(f"/v1/blocks/{json.loads(r.body)['root']}/1")
+            good = True
+            counts["liar", r.status] += 1
+        elif part == "events":
+            r = gate.get("/v1/manifest/" + ref, {"Accept": "text/event-stream"})
+            good = root.encode() in r.body or b"event: error" in r.body
+        else:
+            etag = {"If-None-Match": f'"{root}-head"'} if not part and rnd.random() < .5 else {}
+            r = gate.get("/v1/manifest/" + ref + part, etag)
+            good = r.status == 304 or (r.body == want[part] if part in want else
+                                       root.encode() in r.body or part[:1] == "?")
+        counts[part, r.status] += 1
+        if r.status == 200 and not good or r.status not in (200, 304, 404, 502, 503):
+            wrong.append((part, ref, r.status, r.body[:200]))
+
+    def poll(i):
+        rnd = random.Random(i)
+        while time.time() < end:
+            ask(gates[i % 3 == 0], rnd)
+
+    def damage():
+        rnd = random.Random(99)
+        while time.time() < end:
+            lie(rnd.choice([1, 2]))
+            for name in rnd.sample(os.listdir(kept + "/manifests"), 1):
+                if "." not in name:
+                    with open(f"{kept}/manifests/{name}", "r+b") as f:
+                        f.seek(rnd.randrange(f.seek(0, 2)))
+                        f.write(b"?")
+            time.sleep(0.3)
+    gates[0].get("/v1/manifest/lab/c.qcow2")
+    threads = [threading.Thread(target=poll, args=(i,)) for i in range(10)] + \
+              [threading.Thread(target=damage)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong, wrong[:3]
+    made = re.search(rb"^platter_manifests_made_total (\d+)", gates[0].get("/metrics").body, re.M)
+    assert int(made[1]) > 5 and counts["", 304] > 20 and counts["block", 200] > 5, (made, counts)
+    assert counts["/leaves", 200] > 5, counts
+    for gate in gates:
+        gate.stop()
+
+
 @case("clients that leave in the middle do no harm")
 def leaving():
     def leave(i):

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "manifest/manifest_file.h"
+#include "manifest/manifest_head.h"
 
 enum { NAME_MAX_HERE = 64 };
 
@@ -276,6 +276,88 @@ Test(manifest_file, damage_is_never_believed)
         f = make_complete(dir, size);
         manifest_file_unref(f);
     }
+}
+
+static bool has_counts(struct manifest_file *f, uint64_t bytes)
+{
+    struct manifest_counts c;
+
+    if (!manifest_file_counts(f, &c))
+        return false;
+    cr_assert_eq(c.bytes, bytes);
+    cr_assert_eq(c.leaves, manifest_leaves(bytes));
+    return true;
+}
+
+/* The counts are on the disk, the text in memory; both are of one root. */
+Test(manifest_file, what_was_counted_is_kept)
+{
+    const uint64_t size = (3 << 20) + 77, data = size - MANIFEST_GROUP;
+    const struct manifest_counts counts = {data, manifest_leaves(data)};
+    struct plt_error err = {.at = PLT_AT_NONE};
+    struct manifest_file *f = make_complete(dir, size);
+    struct manifest_text *text, *again;
+    manifest_digest root, other = {1};
+
+    cr_assert(!has_counts(f, data));
+    cr_assert(manifest_file_root(f, root));
+    manifest_file_keep(f, other, &counts, NULL); /* of another disk */
+    cr_assert(!has_counts(f, data));
+    manifest_file_unref(f);
+    f = open_at(dir, size);
+    cr_assert(!has_counts(f, data));
+    cr_assert_eq(manifest_head(f, &text, &err), PLT_OK);
+    cr_assert_eq(strlen(text->text), text->len);
+    cr_assert(has_counts(f, data));
+    again = manifest_file_text(f);
+    cr_assert_eq(again, text);
+    manifest_text_unref(again);
+    manifest_file_unref(f);
+    f = open_at(dir, size);
+    cr_assert(has_counts(f, data));
+    cr_assert_null(manifest_file_text(f));
+    cr_assert_eq(manifest_head(f, &again, &err), PLT_OK);
+    cr_assert_str_eq(again->text, text->text);
+    manifest_text_unref(again);
+
+    /* Other groups in the same file. */
+    const manifest_digest groups[4] = {{1}, {2}, {3}, {4}};
+    manifest_root(size, groups, other);
+    cr_assert_eq(manifest_file_put_groups(f, groups, other, &err), PLT_OK);
+    cr_assert(!has_counts(f, data));
+    cr_assert_null(manifest_file_text(f));
+    manifest_file_unref(f);
+    f = open_at(dir, size);
+    cr_assert(!has_counts(f, data));
+    manifest_file_unref(f);
+    manifest_text_unref(text); /* outlives them */
+}
+
+Test(manifest_file, damaged_counts_are_not_believed)
+{
+    struct plt_error err = {.at = PLT_AT_NONE};
+    struct manifest_text *text;
+    struct manifest_file *f = make_complete(dir, 1 << 20);
+
+    cr_assert_eq(manifest_head(f, &text, &err), PLT_OK);
+    manifest_text_unref(text);
+    manifest_file_unref(f);
+    const int fd = openat(dir, "m", O_RDWR | O_CLOEXEC);
+    for (off_t at = 128; at < 128 + 96; at++) {
+        uint8_t byte;
+        cr_assert_eq(pread(fd, &byte, 1, at), 1);
+        const uint8_t bad = byte ^ 0x10;
+        cr_assert_eq(pwrite(fd, &bad, 1, at), 1);
+        f = open_at(dir, 1 << 20);
+        cr_assert(!has_counts(f, 1 << 20), "at %lld", (long long)at);
+        cr_assert(manifest_file_is_complete(f));
+        manifest_file_unref(f);
+        cr_assert_eq(pwrite(fd, &byte, 1, at), 1);
+    }
+    f = open_at(dir, 1 << 20);
+    cr_assert(has_counts(f, 1 << 20));
+    manifest_file_unref(f);
+    (void)close(fd);
 }
 
 Test(manifest_file, a_file_that_is_cut_short_is_begun_anew)
