@@ -259,20 +259,28 @@ static void check(struct mirror *m, struct version *v)
     mirror_changed(m);
 }
 
+struct candidate {
+    struct mirror *m; /* counted */
+    int priority;
+    bool is_ill;
+    unsigned n_movers;
+    uint64_t taken_ns;
+};
+
 /* By priority; of equals one whose source is well, that fewer work for, that
  * was served longest ago. */
-static bool is_before(struct mirror *a, struct mirror *b)
+static int by_urgency(const void *x, const void *y)
 {
-    const int x = atomic_load(&a->priority), y = atomic_load(&b->priority);
-    const bool is_ill = atomic_load(&a->failures) > 0;
-    const unsigned m = atomic_load(&a->n_movers), n = atomic_load(&b->n_movers);
+    const struct candidate *const a = (const struct candidate *)x;
+    const struct candidate *const b = (const struct candidate *)y;
 
-    if (x != y)
-        return x > y;
-    if (is_ill != (atomic_load(&b->failures) > 0))
-        return !is_ill;
-    return m != n ? m < n
-                  : atomic_load(&a->taken_ns) < atomic_load(&b->taken_ns);
+    if (a->priority != b->priority)
+        return a->priority > b->priority ? -1 : 1;
+    if (a->is_ill != b->is_ill)
+        return a->is_ill ? 1 : -1;
+    if (a->n_movers != b->n_movers)
+        return a->n_movers < b->n_movers ? -1 : 1;
+    return (a->taken_ns > b->taken_ns) - (a->taken_ns < b->taken_ns);
 }
 
 /* The mirror with the most urgent work, or NULL.  new reference. */
@@ -284,27 +292,24 @@ static struct mirror *choose(struct mirrors *all, struct work *work)
     size_t n;
 
     struct mirror **const list = mirrors_all(all, &n);
-    for (size_t round = 0; round < n && !best; round++) {
-        struct mirror *m = NULL;
-        size_t at = 0;
-        for (size_t i = 0; i < n; i++) {
-            if (list[i] && (!m || is_before(list[i], m))) {
-                m = list[i];
-                at = i;
-            }
-        }
-        if (!m)
-            break;
-        if (take(m, now, minute, work))
-            best = m;
-        else
-            mirror_unref(m);
-        list[at] = NULL;
+    struct candidate *const c = calloc(n + 1, sizeof(*c));
+    /* As they are now: others change them meanwhile. */
+    for (size_t i = 0; c && i < n; i++)
+        c[i] = (struct candidate){list[i], atomic_load(&list[i]->priority),
+                                  atomic_load(&list[i]->failures) > 0,
+                                  atomic_load(&list[i]->n_movers),
+                                  atomic_load(&list[i]->taken_ns)};
+    if (c && n)
+        qsort(c, n, sizeof(*c), by_urgency);
+    for (size_t i = 0; c && i < n && !best; i++) {
+        if (take(c[i].m, now, minute, work))
+            best = c[i].m;
     }
     for (size_t i = 0; i < n; i++) {
-        if (list[i])
+        if (list[i] != best)
             mirror_unref(list[i]);
     }
+    free(c);
     free(list);
     return best;
 }
