@@ -95,6 +95,7 @@ struct version {
     uint64_t guessed_data;   /* of a source without a manifest; 0: not known */
     uint64_t unsynced;       /* bytes put since store_sync */
     bool is_checked;         /* what is here was looked for since the start */
+    unsigned n_rechecks;     /* asked for */
     bool is_finishing;
     uint64_t scrub_group; /* the keeper's: of an output, what is read next */
     atomic_bool is_complete;

@@ -191,6 +191,9 @@ void version_check(struct version *v)
     struct plt_error ignored;
     size_t n, data, here;
 
+    lock_take(&v->lock);
+    const unsigned asked = v->n_rechecks;
+    lock_give(&v->lock);
     for (uint64_t g = 0; g < v->n_groups; g++) {
         if (atomic_load(&v->mirrors->is_stopping))
             return;
@@ -209,7 +212,7 @@ void version_check(struct version *v)
         version_give(v, g, here == data, here, data);
     }
     lock_take(&v->lock);
-    v->is_checked = true;
+    v->is_checked = v->n_rechecks == asked; /* no other came meanwhile */
     v->next = 0;
     lock_give(&v->lock);
     mirror_changed(v->mirror);
@@ -219,6 +222,7 @@ void version_recheck(struct version *v)
 {
     lock_take(&v->lock);
     v->is_checked = false;
+    v->n_rechecks++;
     lock_give(&v->lock);
     mirrors_wake(v->mirrors);
 }

@@ -35,10 +35,11 @@ enum what { ZERO, HERE, SEED, MISSING };
 struct group {
     uint64_t g;
     size_t n;
-    bool is_over;   /* nothing is to be fetched for it */
-    bool is_full;   /* leaves are all known; else only `prefix` */
-    bool is_block;  /* fetch all of it */
-    bool is_placed; /* in the window that is fetched now */
+    bool is_over;      /* nothing is to be fetched for it */
+    bool is_as_before; /* all its leaves are another version's */
+    bool is_full;      /* leaves are all known; else only `prefix` */
+    bool is_block;     /* fetch all of it */
+    bool is_placed;    /* in the window that is fetched now */
     size_t n_missing, n_seeded;
     manifest_digest leaves[MANIFEST_LEAVES];
     uint8_t prefix[MANIFEST_LEAVES][MANIFEST_PREFIX];
@@ -107,7 +108,7 @@ static enum plt_status know(struct window *w, struct group *gr,
             memcpy(gr->leaves[i], manifest_zero_leaf(), MANIFEST_DIGEST);
         gr->is_full = true;
     } else if (is_as_before(w, gr, digest)) {
-        gr->is_full = true;
+        gr->is_full = gr->is_as_before = true;
     }
     return gr->is_full ? manifest_file_put(
                              v->file, gr->g,
@@ -154,7 +155,8 @@ static enum what resolve_out(struct window *w, struct plt_io *io,
     manifest_digest digest;
     enum what what = HERE;
 
-    if (begins(manifest_zero_leaf(), prefix)) {
+    if (gr->is_full ? manifest_is_zero_leaf(gr->leaves[i])
+                    : begins(manifest_zero_leaf(), prefix)) {
         memcpy(gr->leaves[i], manifest_zero_leaf(), MANIFEST_DIGEST);
         return out_zero(v->out, n, &ignored) == PLT_OK ? ZERO : MISSING;
     }
@@ -199,9 +201,22 @@ static enum what resolve_prefix(const struct window *w, struct group *gr,
 static enum what resolve_full(const struct window *w, const struct group *gr,
                               size_t i)
 {
+    struct store *const store = w->v->mirrors->store;
+    manifest_digest there;
+    struct plt_error ignored;
+
     if (manifest_is_zero_leaf(gr->leaves[i]))
         return ZERO;
-    return store_may_have(w->v->mirrors->store, gr->leaves[i]) ? HERE : MISSING;
+    if (!store_may_have(store, gr->leaves[i]))
+        return MISSING;
+    /* A hint is wrong once in a million: its record says which leaf it is.
+     * Those of a version that has them all are not looked at one by one. */
+    return gr->is_as_before ||
+                   (store_find(store, gr->leaves[i], there, &ignored) ==
+                        PLT_OK &&
+                    memcmp(there, gr->leaves[i], MANIFEST_DIGEST) == 0)
+               ? HERE
+               : MISSING;
 }
 
 /* Out of a seed into the store. */
