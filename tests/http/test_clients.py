@@ -302,6 +302,8 @@ def restart():
 def damaged():
     server.stop()
     for name in os.listdir(state):
+        if os.path.isdir(f"{state}/{name}"):  # of manifests and mirrors
+            continue
         b = bytearray(open(f"{state}/{name}", "rb").read())
         for at in range(100, len(b), 997):
             b[at] ^= 0x55
