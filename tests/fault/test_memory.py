@@ -130,11 +130,17 @@ def requests():
             ("POST", "/v1/images", '{"name": "NAME", "source": "lab/base/zlib.qcow2"}',
              {"Content-Type": "application/json"}),
             ("DELETE", "/v1/images/NAME", None, {}),
+            ("GET", "/v1/manifest/lab/NAME/d.raw", None, {}),
+            ("GET", "/v1/manifest/lab/NAME/chain.qcow2/leaves", None, {}),
+            ("GET", "/v1/manifest/lab/NAME/zlib.qcow2?format=bmap", None, {}),
+            ("GET", "/v1/mirrors", None, {}),
+            ("POST", "/v1/mirrors", '{"name": "NAME", "source": "lab/NAME/d.raw"}',
+             {"Content-Type": "application/json"}),
             ("RELOAD", "/disk/lab/NAME/d.raw", None, {"Range": "bytes=0-99"})]
     return out
 
 
-VOLATILE = ("/v1/info", "/v1/images", "/metrics", "/v1/index", "/v1/checksum/lab/NAME/d.raw")
+VOLATILE = ("/v1/mirrors", "/v1/info", "/v1/images", "/metrics", "/v1/index", "/v1/checksum/lab/NAME/d.raw")
 
 
 def content(body):
@@ -222,7 +228,7 @@ class Tortured:
         elif exact and again[:2] != want[:2]:
             self.bad.append(f"{told}: then other bytes")
         if method == "POST":
-            self.ask("DELETE", self.fresh("/v1/images/NAME"), None, {})
+            self.ask("DELETE", self.fresh(path + "/NAME"), None, {})
         return met
 
     def reload(self):
