@@ -21,7 +21,7 @@ const char cli_mirror_usage[] =
     "  mirror status NAME       one; --watch: as it goes on\n"
     "  mirror wait NAME         until all of it is there\n"
     "  mirror pause NAME, mirror resume NAME, mirror remove NAME\n"
-    "  mirror change NAME       with one or more of the first five below\n"
+    "  mirror change NAME       what is given of these, but for (add)\n"
     "  --follow SECONDS         look for a new version so often; 0: never\n"
     "  --bandwidth N            bytes a second; 0: no limit of its own\n"
     "  --priority N             -100 to 100: the higher goes first\n"
@@ -29,7 +29,7 @@ const char cli_mirror_usage[] =
     "  --fetch auto|blocks|ranges   what is asked for at the source\n"
     "  --output PATH            (add) a file or device that holds it\n"
     "  --signed                 (add) refuse what is not signed\n"
-    "  --no-trace               (add) do not ask for the boot trace\n"
+    "  --no-trace               do not ask for the boot trace\n"
     "  --wait                   (add) wait until all of it is there\n";
 
 /* ---- Asking ---- */
@@ -92,6 +92,9 @@ static int follow(const struct options *o, const char *name, json_t **out)
 
     if (!code)
         code = gateway_watch(o, path, name, mirror_show_line, &w, out);
+    /* The line that stays says how it ended. */
+    if (w.has_line && *out)
+        mirror_show_line(&w, *out);
     if (w.has_line)
         (void)fputc('\n', stderr);
     return code;

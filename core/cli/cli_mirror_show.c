@@ -175,7 +175,11 @@ void mirror_show_line(void *cookie, json_t *row)
     (void)fprintf(stderr,
                   is_terminal ? "\r%s [%s] %5.1f %%  " : "%s: [%s] %.1f %%, ",
                   cli_text(row, "name"), bar, percent(row));
-    if (strcmp(state, "mirroring") == 0)
+    if (!json_is_integer(json_object_get(row, "virtual_size")))
+        /* What it is has not been told yet: there is nothing to count. */
+        (void)fputs(strcmp(state, "mirroring") ? state : "asking the source",
+                    stderr);
+    else if (strcmp(state, "mirroring") == 0)
         (void)fprintf(stderr, "%s of %s  %s/s  %s left", local, total, rate,
                       left);
     else
