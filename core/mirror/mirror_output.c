@@ -119,7 +119,7 @@ static enum plt_status open_part(struct out_file *o, struct plt_error *err)
     if (!o->part)
         return plt_fail(err, PLT_NOMEM, "an output");
     (void)snprintf(o->part, len, "%s.part", o->path);
-    o->fd = open(o->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    o->fd = open(o->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (o->fd < 0 || ftruncate(o->fd, (off_t)o->size) != 0)
         return plt_fail_sys(err, PLT_IO, errno, "the output %.120s", o->part);
     return PLT_OK;
