@@ -313,6 +313,17 @@ source_part(struct mirror *mirror, const char *part, struct plt_io *io,
 
 void mirror_time(char out[24]); /* now, RFC 3339 */
 
+/* What the head of a manifest says. */
+struct mirror_head {
+    uint64_t size;        /* of the disk: bytes */
+    uint64_t data_leaves; /* that are not zeros; UINT64_MAX: not said */
+    manifest_digest root;
+    char signature[8]; /* "good", "none" or "": not asked for */
+};
+/* Untrusted input.  PLT_CORRUPT. */
+PLT_MUST_USE enum plt_status look_parse_head(const char *text, size_t len,
+                                             struct mirror_head *out,
+                                             struct plt_error *err);
 /* Ask the source which version it has; a new one becomes the current, or the
  * coming one.  The caller has set is_looking. */
 MAY_WAIT void mirror_look(struct mirror *mirror);

@@ -41,13 +41,6 @@ void mirror_time(char out[24])
         (void)strftime(out, 24, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
-/* What a head says. */
-struct head {
-    uint64_t size, data_leaves;
-    manifest_digest root;
-    char signature[8];
-};
-
 static bool take_u64(json_t *o, const char *key, uint64_t *out)
 {
     json_t *const value = json_object_get(o, key);
@@ -58,8 +51,8 @@ static bool take_u64(json_t *o, const char *key, uint64_t *out)
     return true;
 }
 
-static enum plt_status parse_head(const char *text, size_t len,
-                                  struct head *out, struct plt_error *err)
+enum plt_status look_parse_head(const char *text, size_t len,
+                                struct mirror_head *out, struct plt_error *err)
 {
     json_t *const o =
         json_memory_parse(text, len, JSON_REJECT_DUPLICATES, NULL);
@@ -68,7 +61,7 @@ static enum plt_status parse_head(const char *text, size_t len,
         json_string_value(json_object_get(o, "algorithm"));
     uint64_t version, leaf, group;
 
-    *out = (struct head){.data_leaves = UINT64_MAX};
+    *out = (struct mirror_head){.data_leaves = UINT64_MAX};
     (void)take_u64(o, "data-leaves", &out->data_leaves);
     const bool is_good =
         take_u64(o, "version", &version) && version == 1 &&
@@ -133,7 +126,7 @@ static bool is_of_image(struct mirror *m, const char *comment)
 /* Compared with the keys: "good", or "none" where it need not be. */
 static enum plt_status check_signature(struct mirror *m, struct plt_io *io,
                                        struct image *beside, const char *head,
-                                       size_t len, struct head *out,
+                                       size_t len, struct mirror_head *out,
                                        struct plt_error *err)
 {
     const char *const *const texts = m->mirrors->config.keys;
@@ -373,13 +366,13 @@ static enum plt_status look_at_head(struct mirror *m, struct plt_io *io,
     AUTO_FREE char *text = NULL;
     struct version *const known = newest(m);
     struct version *v = NULL;
-    struct head head;
+    struct mirror_head head;
     size_t len;
 
     enum plt_status st =
         get(m, io, beside, "manifest", "", MAX_HEAD, &text, &len, err);
     if (st == PLT_OK)
-        st = parse_head(text, len, &head, err);
+        st = look_parse_head(text, len, &head, err);
     if (st == PLT_OK)
         st = check_signature(m, io, beside, text, len, &head, err);
     const bool is_same = st == PLT_OK && known && !known->is_direct &&
