@@ -16,6 +16,7 @@
 #include "util/auto.h"
 #include "util/check.h"
 #include "util/clock.h"
+#include "util/log.h"
 
 /* ---- One mirror ---- */
 
@@ -279,6 +280,32 @@ static void tidy(struct mirrors *all)
         (void)closedir(dir);
 }
 
+/* Another process has the store: this one serves all else. */
+static enum plt_status go_without(struct mirrors *all,
+                                  const struct plt_error *why)
+{
+    struct log_line l;
+
+    (void)close(all->dir);
+    (void)close(all->store_dir);
+    all->dir = all->store_dir = -1;
+    log_begin(&l, LOG_WARN, "mirrors_off");
+    log_text(&l, "text", why->text);
+    log_end(&l);
+    return PLT_OK;
+}
+
+static enum plt_status load(struct mirrors *all, struct plt_error *err)
+{
+    all->seeds = seeds_new(all);
+    const enum plt_status st = all->seeds
+                                   ? state_load(all, err)
+                                   : plt_fail(err, PLT_NOMEM, "the mirrors");
+    if (st == PLT_OK)
+        tidy(all);
+    return st;
+}
+
 enum plt_status mirrors_new(const struct mirrors_config *config,
                             struct mirrors **out, struct plt_error *err)
 {
@@ -306,13 +333,10 @@ enum plt_status mirrors_new(const struct mirrors_config *config,
                                            .compression = config->compression};
         if (st == PLT_OK)
             st = store_open(&store, &all->store, err);
-        all->seeds = seeds_new(all);
-        if (st == PLT_OK && !all->seeds)
-            st = plt_fail(err, PLT_NOMEM, "the mirrors");
-        if (st == PLT_OK)
-            st = state_load(all, err);
-        if (st == PLT_OK)
-            tidy(all);
+        if (st == PLT_BUSY)
+            st = go_without(all, err);
+        else if (st == PLT_OK)
+            st = load(all, err);
     }
     if (st == PLT_OK) {
         mirror_disk_provider(all, &all->provider);
@@ -431,8 +455,9 @@ enum plt_status mirrors_add(struct mirrors *all, json_t *asked, bool *is_new,
 
     *is_new = false;
     if (all->dir < 0)
-        return plt_fail(err, PLT_UNSUPPORTED,
-                        "mirrors need a state folder (--state)");
+        return plt_fail(
+            err, PLT_UNSUPPORTED,
+            "mirrors need a state folder (--state) that no other process has");
     enum plt_status st = entry_parse(&entry, asked, err);
     if (st != PLT_OK)
         return st;

@@ -367,6 +367,11 @@ def second():
     server = start(where)
     other = start(where)
     assert "another process" in other.text() and metric(other, "disk_cache_state") == 0
+    # Mirrors are one process's, too: this one has none, and says so.
+    assert "event=mirrors_off" in other.text()
+    r = other.get("/v1/mirrors", {"Content-Type": "application/json"}, "POST",
+                  body=json.dumps({"name": "m", "source": "lab/disk.raw"}))
+    assert r.status == 501 and json.loads(other.get("/v1/mirrors").body) == [], (r.status, r.body)
     read_all(server, "disk.raw", spots(11))
     read_all(other, "disk.raw", spots(11))
     quiet(server)
