@@ -133,12 +133,12 @@ static bool is_away(struct mirror *m)
     return is;
 }
 
-static int via(struct version *v)
+static enum via via(struct version *v)
 {
     struct mirror *const m = v->mirror;
 
     lock_take(&m->lock);
-    const int how = m->entry.via;
+    const enum via how = m->entry.via;
     lock_give(&m->lock);
     return fetch_by_root(v) ? how : VIA_RANGES;
 }

@@ -35,6 +35,8 @@ enum {
     MIRROR_SOURCES = 16 /* siblings that are known at a time */
 };
 
+enum via { VIA_AUTO, VIA_BLOCKS, VIA_RANGES };
+
 /* What is asked for.  Name, source, output and is_signed stay as they are; the
  * rest is changed and read under the mirror's lock.  Texts new. */
 struct mirror_entry {
@@ -46,7 +48,7 @@ struct mirror_entry {
     uint64_t follow_s;    /* 0: never */
     int from_min, to_min; /* of the day, UTC, [from, to); -1: always */
     bool is_signed, wants_trace;
-    enum { VIA_AUTO, VIA_BLOCKS, VIA_RANGES } via;
+    enum via via;
 };
 
 enum group_state {

@@ -319,7 +319,7 @@ void *mover_run(void *arg)
     struct mirrors *const all = (struct mirrors *)arg;
 
     while (!atomic_load(&all->is_stopping)) {
-        struct work work;
+        struct work work = {.v = NULL};
         lock_take(&all->lock);
         const uint64_t seen = all->wakes;
         lock_give(&all->lock);

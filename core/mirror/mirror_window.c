@@ -55,7 +55,7 @@ struct window {
     size_t n;
     uint8_t *buf;    /* WINDOW_LEAVES leaves */
     uint8_t *seeded; /* one leaf */
-    int via;         /* of the entry */
+    enum via via;    /* of the entry */
     bool has_siblings;
 };
 
@@ -534,7 +534,7 @@ enum plt_status mirror_window(struct version *v, bool *is_idle,
     w.buf = buf;
     w.seeded = seeded;
     lock_take(&v->mirror->lock);
-    w.via = fetch_by_root(v) ? (int)v->mirror->entry.via : VIA_RANGES;
+    w.via = fetch_by_root(v) ? v->mirror->entry.via : VIA_RANGES;
     w.has_siblings = v->mirror->n_siblings > 0;
     struct version *const before =
         v->mirror->current != v ? v->mirror->current : NULL;
