@@ -67,8 +67,8 @@ enum { PLT_MAX_CREDENTIAL = 16384 }; /* bytes, with the NUL */
 /* ---- One request ------------------------------------------------------- */
 
 enum plt_io_flag {
-    PLT_IO_NOWAIT = 1,    /* answer from memory or return PLT_AGAIN: the caller
-                             is a thread that serves many connections */
+    PLT_IO_NOWAIT = 1,     /* answer from memory or return PLT_AGAIN: the caller
+                              is a thread that serves many connections */
     PLT_IO_BACKGROUND = 2, /* nobody waits for this: yield to those who wait */
     /* ABI 1.6: just these bytes, once: nothing besides is fetched along, and
      * nothing of it is kept in the cache.  For reads of a source; others may
