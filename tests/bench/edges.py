@@ -154,11 +154,11 @@ def peers():
 # ---- platter
 
 
-def mirroring(gateways, source, fetch):
+def mirroring(gateways, source):
     """The edge mirrors a disk and boots from it meanwhile."""
 
     def work(n, start):
-        gateways[n].mirror("disk", source, fetch=fetch, follow=5)
+        gateways[n].mirror("disk", source, follow=5)
         out = reads(gateways[n].base, "/disk/disk", TRACE, start, PAIR + "/v1.img")
         gateways[n].completed("disk", pause=0.25)
         return dict(out, all=time.monotonic() - start)
@@ -199,8 +199,6 @@ def fleet(label, middle=None, siblings=False):
     sh(f"cp --sparse=always {PAIR}/v1.img {now}.1 && mv {now}.1 {now}")
     upstream = Gateway(star.inside(UPSTREAM), star.address(UPSTREAM), {"pub": WWW})
     source = f"http://{star.address(CACHE)}/" if middle else upstream.base
-    # What a cache is to carry must be whole blocks.
-    fetch = "auto"
     try:
         root = on_host(UPSTREAM, lambda: upstream.manifest("pub/now.img"))["root"]
         for n in EDGES:
@@ -210,7 +208,7 @@ def fleet(label, middle=None, siblings=False):
                 origins.update({f"e{k}": f"http://{star.address(k)}:8080/" for k in EDGES if k != n})
                 flags += ["--listen", own, "--advertise", f"http://{own}/"]
             gateways[n] = Gateway(star.inside(n), "127.0.0.1", origins, *flags)
-        measure(label, mirroring(gateways, source + "disk/pub/now.img", fetch))
+        measure(label, mirroring(gateways, source + "disk/pub/now.img"))
         checked(gateways, PAIR + "/v1.img")
         sh(f"cp --sparse=always {PAIR}/inplace.img {now}.2 && mv {now}.2 {now}")
         new = root

@@ -238,15 +238,16 @@ static void kill_once(int dir, uint64_t seed)
 int main(int argc, char **argv)
 {
     const char *const kills = getenv("PLATTER_KILLS");
-    unsigned n_kills = kills ? (unsigned)atoi(kills) : 200, seconds = 0, n = 0;
+    unsigned n_kills = kills ? (unsigned)strtoul(kills, NULL, 10) : 200,
+             seconds = 0, n = 0;
     char path[256], command[300];
     const char *base = "/tmp";
 
     for (int i = 1; i < argc; i++) {
         if (i + 1 < argc && strcmp(argv[i], "--kills") == 0)
-            n_kills = (unsigned)atoi(argv[++i]);
+            n_kills = (unsigned)strtoul(argv[++i], NULL, 10);
         else if (i + 1 < argc && strcmp(argv[i], "--load") == 0)
-            seconds = (unsigned)atoi(argv[++i]);
+            seconds = (unsigned)strtoul(argv[++i], NULL, 10);
         else
             base = argv[i];
     }

@@ -163,4 +163,24 @@ def small():
     up.stop()
 
 
+@case("an output is scrubbed: what is damaged there is found without a reader, and fetched again")
+def scrubbed():
+    out = tmp + "/out.raw"
+    up = upstream()
+    e = Edge(up.url("/"), "--output", out, "--scrub-rate", "50M")
+    e.add("m", up.url("/disk/lab/a.raw"), output=out).until("m", "complete")
+    assert open(out, "rb").read() == DATA["a"]
+    with open(out, "r+b") as f:
+        f.seek(5 * MIB + 77)
+        f.write(b"rot")
+    end = time.time() + 60
+    while open(out, "rb").read() != DATA["a"]:
+        assert time.time() < end, e.text()[-2000:]
+        time.sleep(0.2)
+    assert "event=scrub_found_damage" in e.text()
+    e.until("m", "complete")
+    e.stop()
+    up.stop()
+
+
 main()
