@@ -33,7 +33,8 @@ bgzip -c {name}.raw > {name}.bgz; gzip -1c {name}.raw > {name}.gz""")
 disk = make("d", 1)
 nginx = Nginx(www)
 origins = {"web": nginx.url(), "lab": www}
-server = Platterd(origins, "--cache-size", "256M", "--revalidate", "600")
+UNSENT = 64 * KIB
+server = Platterd(origins, "--cache-size", "256M", "--revalidate", "600", unsent=UNSENT)
 PATHS = ["/disk/web/d.tar.gz", "/disk/lab/d.gz", "/disk/web/d.bgz", "/disk/web/d.raw",
          "/disk/web/d.tar"]
 
@@ -112,7 +113,7 @@ def kinds():
 
 @case("five hundred clients that do not read hold an eighth of the memory and harm nobody")
 def slow():
-    s = Platterd(origins, "--cache-size", "64M", "--revalidate", "600")
+    s = Platterd(origins, "--cache-size", "64M", "--revalidate", "600", unsent=UNSENT)
     s.get("/disk/web/d.tar.gz")
     most, cs = 0, []
     for i in range(500):
@@ -141,7 +142,8 @@ def changing():
     make("v", 2)
     with open(www + "/v.raw", "rb") as f:
         old = f.read()
-    s = Platterd({"lab": www}, "--cache-size", "16M", "--revalidate", "1", "--max-open", "1")
+    s = Platterd({"lab": www}, "--cache-size", "16M", "--revalidate", "1", "--max-open", "1",
+                 unsent=UNSENT)
     off = 5 * MIB + 3
     s.get("/disk/lab/v.gz")
     while True:  # a worker's answer, when the source is due to be looked at, is a copy

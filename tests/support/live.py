@@ -107,12 +107,23 @@ class Origin:
 
 
 class Platterd:
-    def __init__(self, origins, *flags):
+    def __init__(self, origins, *flags, unsent=0):
+        """unsent: bytes that the kernel takes for a client that does not read, about;
+        0: as many as it pleases, and that is megabytes with some congestion controls."""
         self.err = tempfile.NamedTemporaryFile(dir=tmp, delete=False)
-        args = [BIN + "/platterd", "--listen", "127.0.0.1:0"]
+        args = [BIN + "/platterd", "--listen", "systemd" if unsent else "127.0.0.1:0"]
         for name, base in origins.items():
             args += ["--origin", f"{name}={base}"]
-        self.proc = subprocess.Popen(args + list(flags), stderr=self.err)
+        args += flags
+        fds = ()
+        if unsent:  # what is accepted inherits from what listens
+            listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, unsent // 2)
+            fds = (listener.fileno(),)
+            args = ["bash", "-c", f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{fds[0]}', "bash"] + args
+        self.proc = subprocess.Popen(args, stderr=self.err, pass_fds=fds)
+        if unsent:
+            listener.close()
         end = time.time() + 20
         while True:
             m = re.search(r"event=listening address=127.0.0.1:(\d+)", self.text())
