@@ -370,33 +370,3 @@ enum MHD_Result handle_openapi(struct request *r)
     return answer_text(r, MHD_HTTP_OK, "application/json",
                        (const char *)embedded_openapi);
 }
-
-enum MHD_Result handle_index(struct request *r)
-{
-    return answer_text(
-        r, MHD_HTTP_OK, "text/plain; charset=utf-8",
-        "platter: byte ranges of guest disks\n"
-        "\n"
-        "  /disk/ORIGIN/PATH          the decoded guest disk, any range\n"
-        "  /raw/ORIGIN/PATH           the file as it is\n"
-        "  /v1/info/ORIGIN/PATH       the stack as opened\n"
-        "  /v1/members/ORIGIN/PATH    files of an archive\n"
-        "  /v1/extents/ORIGIN/PATH    data, zeros and holes\n"
-        "  /v1/partitions/ORIGIN/PATH the partition table and file systems\n"
-        "  /v1/snapshots/ORIGIN/PATH  internal snapshots\n"
-        "  /v1/check/ORIGIN/PATH      consistency of the image's tables\n"
-        "  /v1/checksum/ORIGIN/PATH   digest of the guest disk\n"
-        "  /v1/index/ORIGIN/PATH      the index of a compressed source\n"
-        "  /v1/manifest/ORIGIN/PATH   the disk's identity, and its digests\n"
-        "  /v1/blocks/ROOT/N          a MiB of the disk with that identity\n"
-        "  /v1/mirrors                images of elsewhere that are kept here\n"
-        "  /v1/mirrors/NAME           one of them; /v1/mirrors/NAME/events\n"
-        "  /v1/trace/ORIGIN/PATH      what was read first, for the next host\n"
-        "  /v1/prefetch/ORIGIN/PATH   reading it before it is asked for\n"
-        "  /v1/origins  /v1/images    what is configured, known, open\n"
-        "  /metrics  /healthz  /readyz\n"
-        "  /openapi.json              all of it, described for programs\n"
-        "\n"
-        "  ?member=NAME  ?snapshot=ID  ?partition=N  ?secret=NAME\n"
-        "  ?layers=qcow2,tar,gzip\n");
-}

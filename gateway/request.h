@@ -221,6 +221,7 @@ enum MHD_Result handle_health(struct request *request);
 enum MHD_Result handle_ready(struct request *request);
 enum MHD_Result handle_openapi(struct request *request);
 enum MHD_Result handle_index(struct request *request);
+enum MHD_Result handle_web(struct request *request);
 /* A list that is at hand, in pages; stolen. */
 enum MHD_Result answer_list(struct request *request, json_t *list);
 /* handle_trace.c: boot traces, prefetches */

@@ -38,7 +38,7 @@ struct route {
     enum MHD_Result (*handle)(struct request *);
 };
 
-enum { ROUTES = 25 };
+enum { ROUTES = 26 };
 
 /* The i-th route; NULL behind the last one. */
 const struct route *route_at(size_t i);

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+# cmake -DOUT=FILE.c -DROOT=FOLDER -DFILES=a.js;b.css -P embed_web.cmake: the page's
+# files as C arrays, as they are and packed by gzip, in a table (gateway/handle_web.c
+# has its type).  The ETag is of the bytes: it changes when they do, and only then.
+function(array name file)
+  file(READ ${file} _hex HEX)
+  string(LENGTH "${_hex}" _digits)
+  math(EXPR _bytes "${_digits} / 2")
+  set(_bytes ${_bytes} PARENT_SCOPE)
+  string(REGEX REPLACE "(................................)" "\\1\n" _hex "${_hex}")
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," _hex "${_hex}")
+  file(APPEND ${OUT} "static const unsigned char ${name}[] = {\n${_hex}};\n")
+endfunction()
+
+set(_type_html "text/html; charset=utf-8")
+set(_type_css "text/css; charset=utf-8")
+set(_type_js "text/javascript; charset=utf-8")
+set(_type_svg "image/svg+xml")
+set(_type_txt "text/plain; charset=utf-8")
+
+file(WRITE ${OUT} "/* Made from the files of web/. */\n#include \"web_files.h\"\n\n")
+set(_rows "")
+set(_n 0)
+foreach(_file ${FILES})
+  math(EXPR _n "${_n} + 1")
+  if(_file MATCHES "LICENSE$")
+    set(_suffix txt)
+  else()
+    string(REGEX REPLACE ".*\\." "" _suffix ${_file})
+  endif()
+  if(NOT _type_${_suffix})
+    message(FATAL_ERROR "${_file}: no media type for .${_suffix}")
+  endif()
+  file(SHA256 ${ROOT}/${_file} _hash)
+  string(SUBSTRING ${_hash} 0 32 _hash)
+  execute_process(COMMAND gzip -9nc INPUT_FILE ${ROOT}/${_file}
+    OUTPUT_FILE ${OUT}.gz COMMAND_ERROR_IS_FATAL ANY)
+  array(plain_${_n} ${ROOT}/${_file})
+  set(_plain ${_bytes})
+  array(packed_${_n} ${OUT}.gz)
+  string(APPEND _rows "    {\"${_file}\", \"${_type_${_suffix}}\", \"${_hash}\",\n"
+    "     plain_${_n}, ${_plain}, packed_${_n}, ${_bytes}},\n")
+endforeach()
+file(REMOVE ${OUT}.gz)
+file(APPEND ${OUT} "\nconst struct web_file web_files[] = {\n${_rows}    {0}};\n")

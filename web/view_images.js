@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+import {fill, h} from "./dom.js";
+export async function showImages(main) {
+  fill(main, h("h1", "Images"));
+}
