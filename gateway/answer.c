@@ -126,6 +126,11 @@ enum MHD_Result answer_json_text(struct request *r, unsigned status, char *text,
     answer_header(r, response, "Cache-Control", "no-store");
     if (r->link)
         answer_header(r, response, "Link", r->link);
+    if (r->has_total) {
+        char total[24];
+        (void)snprintf(total, sizeof(total), "%zu", r->total);
+        answer_header(r, response, "X-Total-Count", total);
+    }
     if (r->location[0])
         answer_header(r, response, "Location", r->location);
     return answer_queue(r, status, response);

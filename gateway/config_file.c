@@ -23,7 +23,7 @@
 #include "stack/json_memory.h"
 
 enum {
-    MAX_FILE = 16 << 20,  /* 4096 images with labels of 4 KiB */
+    MAX_FILE = 16 << 20,  /* 8192 images with labels of 2 KiB */
     MAX_LABEL_NAME = 255, /* as catalogue.c, of those that are registered */
     MAX_LABEL = 4095,
     MAX_CREDENTIAL = 255 /* the name of a file */

@@ -6,8 +6,10 @@
 #include <strings.h>
 
 #include "audit.h"
+#include "query.h"
 #include "route.h"
 #include "stack/json_memory.h"
+#include "util/auto.h"
 
 static const char *name_of(const struct request *r)
 {
@@ -54,19 +56,12 @@ static void delete_job(void *cookie)
 static json_t *row_of(struct images *images, const char *asked,
                       bool *has_memory)
 {
+    const struct images_query query = {.name = asked, .most = 1};
     const uint64_t lost = json_memory_lost();
-    json_t *const list = images_json(images);
-    json_t *row, *found = NULL;
-    size_t i;
+    size_t n;
+    json_t *const list = images_json(images, &query, &n);
+    json_t *const found = json_incref(json_array_get(list, 0));
 
-    json_array_foreach(list, i, row)
-    {
-        const char *const name =
-            json_string_value(json_object_get(row, "name"));
-        if (!found && json_object_get(row, "registered") && name &&
-            strcmp(name, asked) == 0)
-            found = json_incref(row);
-    }
     *has_memory = list && json_memory_lost() == lost;
     json_decref(list);
     return found;
@@ -114,11 +109,57 @@ static enum MHD_Result post_image(struct request *r)
     return MHD_YES;
 }
 
+/* Words of sort=, in images.h's order; downwards with a '-' in front. */
+static enum plt_status take_order(const struct request *r,
+                                  struct images_query *query,
+                                  struct plt_error *err)
+{
+    static const char *const words[] = {"name",
+                                        "-name",
+                                        "virtual-size",
+                                        "-virtual-size",
+                                        "cached-bytes",
+                                        "-cached-bytes",
+                                        "readers",
+                                        "-readers",
+                                        "state",
+                                        "-state",
+                                        NULL};
+    unsigned at;
+    const enum plt_status st = take_word(r, "sort", words, &at, err);
+
+    query->order = (enum images_order)(at / 2);
+    query->is_descending = at % 2;
+    return st;
+}
+
+static enum MHD_Result list_images(struct request *r)
+{
+    struct images_query query = {.order = IMAGES_BY_NAME};
+    AUTO_FREE char *search = NULL;
+    struct page page = {0};
+    enum plt_status st = take_page(r, &page, &r->err);
+    size_t total;
+
+    if (st == PLT_OK)
+        st = take_order(r, &query, &r->err);
+    if (st == PLT_OK)
+        st = take_text(r, "search", IMAGES_SEARCH, &search, &r->err);
+    r->err.status = st;
+    if (st != PLT_OK)
+        return answer_error(r, &r->err);
+    query.search = search;
+    query.first = page.first;
+    query.most = page.most;
+    json_t *const list = images_json(r->server->images, &query, &total);
+    return answer_page(r, list, &page, total);
+}
+
 enum MHD_Result handle_images(struct request *r)
 {
     if (strcmp(r->method, "POST") == 0)
         return post_image(r);
-    return answer_list(r, images_json(r->server->images));
+    return list_images(r);
 }
 
 /* GET of one: its row of the list. */

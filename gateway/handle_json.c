@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "query.h"
 #include "route.h"
 #include "stack/json_memory.h"
 #include "util/clock.h"
@@ -13,45 +14,7 @@
 extern const unsigned char embedded_openapi[]; /* openapi.json, built in */
 
 /* A page of JSON that a person or a tool still likes to read. */
-enum {
-    MAX_ROWS = 100000,
-    LONG_TEXT = 4 << 20,
-    MAX_FINDINGS = 1000,
-    PAGE = 10000 /* of a list, when the client names no limit */
-};
-
-static enum plt_status take_number(const struct request *r, const char *name,
-                                   uint64_t otherwise, uint64_t *out,
-                                   struct plt_error *err)
-{
-    enum plt_status st;
-    char *const text = reference_query(r->query, name, &st);
-
-    *out = otherwise;
-    if (text && !plt_parse_bytes(text, out))
-        st = PLT_INVALID;
-    free(text);
-    return st == PLT_OK ? st : plt_fail(err, st, "%s is not a number", name);
-}
-
-/* One of several words; *at: which.  Not given: 0. */
-static enum plt_status take_word(const struct request *r, const char *name,
-                                 const char *const *words, unsigned *at,
-                                 struct plt_error *err)
-{
-    enum plt_status st;
-    char *const text = reference_query(r->query, name, &st);
-
-    if (st != PLT_OK)
-        st = plt_fail(err, st, "malformed %s", name);
-    *at = 0;
-    while (text && words[*at] && strcmp(words[*at], text) != 0)
-        (*at)++;
-    if (text && !words[*at])
-        st = plt_fail(err, PLT_INVALID, "%s is not known: %.40s", name, text);
-    free(text);
-    return st;
-}
+enum { MAX_ROWS = 100000, LONG_TEXT = 4 << 20, MAX_FINDINGS = 1000 };
 
 /* ovirt-imageio's shape of extents: a hole reads through to the backing chain,
  * and here there is nothing further to read through to. */
@@ -203,56 +166,6 @@ static enum plt_status describe(struct request *r, struct plt_io *io)
     }
 }
 
-/* The next page's address: the one of this request with another offset. */
-static char *next_page(const struct request *r, uint64_t limit, size_t offset)
-{
-    const size_t cap = strlen(r->path) + (r->query ? strlen(r->query) : 0) + 96;
-    char *const link = malloc(cap);
-    size_t n = link ? (size_t)snprintf(link, cap, "<%s?", r->path) : 0;
-
-    for (const char *q = r->query; link && q && *q;) {
-        const size_t len = strcspn(q, "&");
-        if (len && strncmp(q, "offset=", 7) != 0 &&
-            strncmp(q, "limit=", 6) != 0)
-            n += (size_t)snprintf(link + n, cap - n, "%.*s&", (int)len, q);
-        q += len + (q[len] == '&');
-    }
-    if (link)
-        (void)snprintf(link + n, cap - n,
-                       "limit=%llu&offset=%zu>; rel=\"next\"",
-                       (unsigned long long)limit, offset);
-    return link;
-}
-
-/* Rows offset to offset+limit of the list, and where the next page is (RFC
- * 8288). */
-static enum plt_status cut_page(struct request *r)
-{
-    uint64_t offset, limit;
-    enum plt_status st = take_number(r, "offset", 0, &offset, &r->err);
-
-    if (st == PLT_OK)
-        st = take_number(r, "limit", PAGE, &limit, &r->err);
-    if (st == PLT_OK && (!limit || limit > MAX_ROWS))
-        st = plt_fail(&r->err, PLT_INVALID, "limit is 1 to %d", MAX_ROWS);
-    const size_t n = json_array_size(r->json);
-    if (st != PLT_OK || (offset == 0 && n <= limit))
-        return st;
-    const size_t first = offset < n ? (size_t)offset : n;
-    const size_t end = n - first > limit ? first + (size_t)limit : n;
-    json_t *const page = json_array();
-    for (size_t i = first; i < end; i++)
-        (void)json_array_append(page, json_array_get(r->json, i));
-    json_decref(r->json);
-    r->json = page;
-    if (!page)
-        return plt_fail(&r->err, PLT_NOMEM, "a page");
-    if (end == n)
-        return PLT_OK;
-    r->link = next_page(r, limit, end);
-    return r->link ? PLT_OK : plt_fail(&r->err, PLT_NOMEM, "a link");
-}
-
 static void json_job(void *cookie)
 {
     struct request *const r = (struct request *)cookie;
@@ -278,7 +191,7 @@ static void json_job(void *cookie)
     }
     if (st == PLT_OK && r->route->also && json_is_array(r->json) &&
         (r->route->kind == KIND_MEMBERS || r->route->kind == KIND_SNAPSHOTS))
-        st = cut_page(r);
+        st = page_cut(r);
     /* Here and not where it is sent: a long one takes a while. */
     if (st == PLT_OK && r->json)
         r->text = json_dumps(r->json, JSON_INDENT(2));
@@ -328,18 +241,6 @@ enum MHD_Result handle_image_json(struct request *r)
     char *const text = r->text;
     r->text = NULL;
     return answer_json_text(r, MHD_HTTP_OK, text, "application/json");
-}
-
-/* A list that is at hand, in pages. */
-enum MHD_Result answer_list(struct request *r, json_t *list)
-{
-    r->json = list;
-    r->err.status = list ? cut_page(r) : plt_fail(&r->err, PLT_NOMEM, "a list");
-    if (r->err.status != PLT_OK)
-        return answer_error(r, &r->err);
-    json_t *const page = r->json;
-    r->json = NULL;
-    return answer_json(r, MHD_HTTP_OK, page, "application/json");
 }
 
 enum MHD_Result handle_origins(struct request *r)

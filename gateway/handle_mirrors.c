@@ -7,6 +7,7 @@
 
 #include "audit.h"
 #include "mirror/mirror.h"
+#include "query.h"
 #include "route.h"
 #include "stack/json_memory.h"
 

@@ -159,6 +159,8 @@ struct request {
     struct loan *loan; /* or all of it, where it lies in memory; new */
     bool is_foreign;   /* piece: an index in another tool's form */
     char *link;        /* of a page: where the next one is; or NULL; new */
+    bool has_total;    /* of a page: the next is told */
+    size_t total;      /* rows of the whole list */
     char location[96]; /* of what was made; "" */
 
     atomic_bool is_gone; /* completed, or the client left */
@@ -220,10 +222,9 @@ enum MHD_Result handle_image(struct request *request);
 enum MHD_Result handle_health(struct request *request);
 enum MHD_Result handle_ready(struct request *request);
 enum MHD_Result handle_openapi(struct request *request);
+/* handle_web.c: the page, and its files */
 enum MHD_Result handle_index(struct request *request);
 enum MHD_Result handle_web(struct request *request);
-/* A list that is at hand, in pages; stolen. */
-enum MHD_Result answer_list(struct request *request, json_t *list);
 /* handle_trace.c: boot traces, prefetches */
 enum MHD_Result handle_trace(struct request *request);
 /* handle_mirrors.c */

@@ -12,6 +12,8 @@ static const char is_changed[] = "GET, HEAD, OPTIONS, POST, DELETE";
 static const char read_only[] = "GET, HEAD, OPTIONS";
 
 static const char *const of_list[] = {"limit", "offset", NULL};
+static const char *const of_images[] = {"limit", "offset", "search", "sort",
+                                        NULL};
 static const char *const of_extents[] = {"start", "length", "context", "format",
                                          NULL};
 static const char *const of_checksum[] = {"algorithm", "block_size", NULL};
@@ -55,7 +57,7 @@ static const struct route routes[] = {
      read_only, handle_block},
     {"/v1/origins", "origins", KIND_PLAIN, META, 0, false, NULL, of_list,
      read_only, handle_origins},
-    {"/v1/images", "images", KIND_PLAIN, META, ADMIN, false, NULL, of_list,
+    {"/v1/images", "images", KIND_PLAIN, META, ADMIN, false, NULL, of_images,
      "GET, HEAD, OPTIONS, POST", handle_images},
     {"/v1/images/", "image", KIND_PLAIN, META, ADMIN, true, NULL, of_nothing,
      "GET, HEAD, OPTIONS, DELETE", handle_image},

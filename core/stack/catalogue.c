@@ -22,7 +22,8 @@ static const char file_name[] = "images.json";
 static const char new_name[] = "images.json.new";
 
 struct entry {
-    json_t *told; /* as listed, with its name; new */
+    json_t *told;     /* as listed, with its name; never changed; new */
+    const char *name; /* told's */
     struct reference reference;
     bool is_configured;
 };
@@ -74,15 +75,10 @@ void catalogue_free(struct catalogue *c)
     free(c);
 }
 
-static const char *name_of(const struct entry *e)
-{
-    return json_string_value(json_object_get(e->told, "name"));
-}
-
 static struct entry *find_locked(const struct catalogue *c, const char *name)
 {
     for (size_t i = 0; i < c->n; i++) {
-        if (strcmp(name_of(&c->v[i]), name) == 0)
+        if (strcmp(c->v[i].name, name) == 0)
             return &c->v[i];
     }
     return NULL;
@@ -189,7 +185,11 @@ static enum plt_status append_locked(struct catalogue *c, json_t *told,
     if (!grown)
         return plt_fail(err, PLT_NOMEM, "an image's name");
     c->v = grown;
-    c->v[c->n++] = (struct entry){told, *reference, is_configured};
+    c->v[c->n++] =
+        (struct entry){.told = told,
+                       .name = json_string_value(json_object_get(told, "name")),
+                       .reference = *reference,
+                       .is_configured = is_configured};
     return PLT_OK;
 }
 
@@ -566,38 +566,38 @@ bool catalogue_has(struct catalogue *c, const char *name)
 
 static int by_name(const void *a, const void *b)
 {
-    json_t *const *const x = (json_t *const *)a;
-    json_t *const *const y = (json_t *const *)b;
-    return strcmp(json_string_value(json_object_get(*x, "name")),
-                  json_string_value(json_object_get(*y, "name")));
+    const struct catalogue_row *const x = (const struct catalogue_row *)a;
+    const struct catalogue_row *const y = (const struct catalogue_row *)b;
+    return strcmp(x->name, y->name);
 }
 
-json_t *catalogue_json(struct catalogue *c)
+bool catalogue_rows(struct catalogue *c, struct catalogue_row **rows, size_t *n)
 {
-    const uint64_t lost = json_memory_lost();
-    json_t *list = json_array();
-    size_t n = 0;
-
     lock_take(&c->lock);
-    AUTO_FREE json_t **rows = calloc(c->n + 1, sizeof(json_t *));
-    for (size_t i = 0; rows && i < c->n; i++) {
-        json_t *const row = json_deep_copy(c->v[i].told);
-        set_text(row, "registered",
-                 c->v[i].is_configured ? "configuration" : "request");
-        if (row)
-            rows[n++] = row;
+    *n = c->n;
+    *rows = calloc(c->n + 1, sizeof(**rows));
+    for (size_t i = 0; *rows && i < c->n; i++) {
+        const struct entry *const e = &c->v[i];
+        (*rows)[i] = (struct catalogue_row){.name = e->name,
+                                            .told = json_incref(e->told),
+                                            .is_configured = e->is_configured};
     }
     lock_give(&c->lock);
-    const bool is_whole = rows && json_memory_lost() == lost;
-    if (is_whole && n) /* each has its name then */
-        qsort(rows, n, sizeof(json_t *), by_name);
+    if (*rows)
+        qsort(*rows, *n, sizeof(**rows), by_name);
+    return *rows != NULL;
+}
+
+/* jansson's count orders nothing: who frees an entry must have seen all that
+ * was read of it, which the lock says. */
+void catalogue_rows_free(struct catalogue *c, struct catalogue_row *rows,
+                         size_t n)
+{
+    lock_take(&c->lock);
     for (size_t i = 0; i < n; i++)
-        (void)json_array_append_new(list, rows[i]);
-    if (!is_whole) {
-        json_decref(list);
-        list = NULL;
-    }
-    return list;
+        json_decref(rows[i].told);
+    lock_give(&c->lock);
+    free(rows);
 }
 
 bool catalogue_replace(struct catalogue *c, struct catalogue *other)
@@ -614,8 +614,8 @@ bool catalogue_replace(struct catalogue *c, struct catalogue *other)
     /* What stays goes over to the new list, then the lists change places. */
     for (size_t i = 0; i < c->n; i++) {
         struct entry *const e = &c->v[i];
-        const bool is_taken = find_locked(other, name_of(e)) ||
-                              policy_has_origin(other->policy, name_of(e));
+        const bool is_taken = find_locked(other, e->name) ||
+                              policy_has_origin(other->policy, e->name);
         struct plt_error ignored;
         if (!e->is_configured && is_taken) /* without memory: until a restart */
             (void)hide_locked(c, e->told, &ignored);

@@ -16,7 +16,7 @@
 #include "stack/policy.h"
 #include "stack/reference.h"
 
-enum { CATALOGUE_MAX = 4096, CATALOGUE_MAX_LABELS = 64 };
+enum { CATALOGUE_MAX = 8192, CATALOGUE_MAX_LABELS = 64 };
 
 struct catalogue;
 
@@ -53,9 +53,19 @@ enum plt_status catalogue_get(struct catalogue *catalogue, const char *name,
                               struct reference *out);
 bool catalogue_has(struct catalogue *catalogue, const char *name);
 
-/* [{"name","source",selectors...,"labels","registered":
- * "configuration"|"request","created"}] sorted by name; new. */
-json_t *catalogue_json(struct catalogue *catalogue);
+/* What is told of one name. */
+struct catalogue_row {
+    const char *name; /* told's */
+    json_t *told; /* {"name","source",selectors...,"labels","created"}, to be
+                     read only; "created" of a client's */
+    bool is_configured;
+};
+/* All names, sorted by them; *rows is new (catalogue_rows_free).  False: no
+ * memory. */
+bool catalogue_rows(struct catalogue *catalogue, struct catalogue_row **rows,
+                    size_t *n);
+void catalogue_rows_free(struct catalogue *catalogue,
+                         struct catalogue_row *rows, size_t n);
 
 /* Take the configured names of `other` in place of one's own; what was
  * registered stays, but for names that are now configured, or origins of

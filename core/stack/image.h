@@ -105,14 +105,32 @@ PLT_MUST_USE enum plt_status images_add_secret(struct images *images,
 json_t *images_origins_json(struct images *images);
 /* [{"name", "kind", "summary", "file", "abi"}] of loaded plugins.  new. */
 json_t *images_plugins_json(struct images *images);
-/* Images as a list for people and tools, sorted by name: registered ones, and
+/* image_list.c: images as a list for people and tools, registered ones and
  * those that are open besides.  Rows: "name", "state" ("idle", "opening",
  * "open"), of registered ones "source", selectors, "labels", "registered",
- * "created"; of open ones "virtual-size", "format", "etag", "readers",
- * "cached-bytes", and each selector that the client gave under its own name.
- * new. */
-json_t *images_json(struct images *images);
-json_t *images_registered_json(struct images *images); /* image_list.c's */
+ * "created"; of open ones "virtual-size", "format", "stack" (drivers, guest
+ * side first), "source-size", "etag", "readers", "cached-bytes", and each
+ * selector that the client gave under its own name. */
+enum images_order { /* each with names as the second key, and ascending */
+    IMAGES_BY_NAME,
+    IMAGES_BY_SIZE, /* as the next two: rows without one come last */
+    IMAGES_BY_CACHED,
+    IMAGES_BY_READERS,
+    IMAGES_BY_STATE /* idle, opening, open */
+};
+enum { IMAGES_SEARCH = 256 };
+struct images_query {
+    const char *name;   /* the registered image of this name alone; or NULL */
+    const char *search; /* rows with this text in name, source, format or stack
+                           ("qcow2,tar,gzip,file"), whatever the case of ASCII
+                           letters; at most IMAGES_SEARCH bytes; NULL: all */
+    enum images_order order;
+    bool is_descending; /* but for the second key */
+    size_t first, most; /* rows of the answer */
+};
+/* new; NULL without memory.  *total: rows that match in all. */
+json_t *images_json(struct images *images, const struct images_query *query,
+                    size_t *total);
 /* Its stack is there: what is asked of it below may be asked. */
 bool image_is_open(struct image *image);
 /* Call fn for every image of the table, referenced meanwhile. */

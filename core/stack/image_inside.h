@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "stack/catalogue.h"
 #include "stack/image.h"
 #include "stack/prefetch.h"
 #include "stack/readahead.h"
@@ -25,6 +26,8 @@ MAY_WAIT void image_revalidate(struct image *image, struct plt_io *io);
 struct checksums *images_checksums(struct image *image);
 struct checksums *checksums_new(void); /* new, or NULL */
 void checksums_free(struct checksums *checksums);
+
+struct catalogue *images_catalogue(struct images *images); /* borrowed */
 
 /* Requests that hold the image, the asker not counted. */
 unsigned image_readers(struct image *image);

@@ -454,9 +454,9 @@ const struct stack_metrics *images_metrics(struct images *images)
     return images->env.metrics;
 }
 
-json_t *images_registered_json(struct images *images)
+struct catalogue *images_catalogue(struct images *images)
 {
-    return catalogue_json(images->catalogue);
+    return images->catalogue;
 }
 
 void images_visit(struct images *images,

@@ -549,7 +549,7 @@ def _():
 def _():
     row = '{"url": "http://a.example/"}'
     for section, most, row in (("origins", 256, row), ("secrets", 256, '{"file": "@KEY@"}'),
-                               ("images", 4096, '{"source": "o/x"}')):
+                               ("images", 8192, '{"source": "o/x"}')):
         for n in (most, most + 3):
             rows = ",\n".join(f'"n{i}": {row}' for i in range(n))
             text = '{"%s": {\n%s}}' % (section, rows)

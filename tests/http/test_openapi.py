@@ -265,7 +265,7 @@ def conforms(path, method, r, kind=None):
 
 
 SAME = ("Content-Type", "Content-Length", "ETag", "Last-Modified", "Accept-Ranges",
-        "Cache-Control", "Link", "Retry-After", "Content-Range")
+        "Cache-Control", "Link", "X-Total-Count", "Retry-After", "Content-Range")
 
 
 def ask(path, status=200, kind=None, gate=None, headers=None):
@@ -726,6 +726,8 @@ def catalogue():
     by = {r["name"]: r for r in rows if "registered" in r}
     assert by["debian"]["registered"] == "configuration" and by["box"]["state"] == "open"
     assert by["full"]["state"] == "idle" and len(by) < len(rows)
+    assert by["box"]["stack"] == ["tar", "gzip", "file"]
+    assert by["box"]["source-size"] == os.path.getsize(www + "/d.tar.gz")
     ask("/v1/images/debian")
     for name, status in (("box", 204), ("full", 204), ("box", 404), ("debian", 403)):
         r = server.get("/v1/images/" + name, method="DELETE")
@@ -828,7 +830,7 @@ def pages():
         while at:
             r = server.get(at)
             page = conforms(at, "get", r)
-            assert len(page) == 1
+            assert len(page) == 1 and int(r.getheader("X-Total-Count")) >= len(whole)
             got += [r for r in page if "state" not in r or "registered" in r]
             link = r.getheader("Link")
             at = re.fullmatch(r'<([^>]*)>; rel="next"', link)[1] if link else None
@@ -1076,7 +1078,8 @@ VALUES = {"member": ("sub/b.img", "lab/many.tar"), "snapshot": ("one", "lab/top.
           "secret": ("key", "lab/luks.qcow2"), "start": ("1M", "lab/disk.raw"),
           "length": ("64k", "lab/disk.raw"), "context": ("dirty:b0", "lab/top.qcow2"),
           "algorithm": ("sha512", "lab/disk.raw"), "block_size": ("4M", "lab/disk.raw"),
-          "format": (None, "lab/d.tar.gz"), "edge": ("http://10.0.0.9:8080/", "lab/disk.raw"), "limit": ("5", None), "offset": ("1", None)}
+          "format": (None, "lab/d.tar.gz"), "edge": ("http://10.0.0.9:8080/", "lab/disk.raw"), "limit": ("5", None), "offset": ("1", None),
+          "search": ("DISK", None), "sort": (None, None)}
 IMAGE_FOR = {"members": "lab/many.tar", "snapshots": "lab/top.qcow2", "index": "lab/d.tar.gz",
              "check": "lab/top.qcow2"}
 

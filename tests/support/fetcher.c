@@ -157,7 +157,9 @@ static void set_wait(const char *text)
 static void list(struct images *images)
 {
     const struct call call = call_of(0);
-    json_t *const rows = images_json(images);
+    const struct images_query all = {.most = SIZE_MAX};
+    size_t n;
+    json_t *const rows = images_json(images, &all, &n);
     char *const text = json_dumps(rows, 0);
 
     answer(&call, PLT_OK, NULL, text, strlen(text));
