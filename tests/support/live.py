@@ -232,7 +232,40 @@ def problem(r, status, kind=None):
     return doc
 
 
-def main():
+def outside(argv, env, seconds):
+    """Runs a program that prints its cases as main() does, and hands its lines on as they
+    come.  Its (passed, failed); without its last line, or with an exit code that says
+    otherwise, it has failed once more."""
+    proc = subprocess.Popen(argv, env={**os.environ, **env}, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, errors="replace",
+                            start_new_session=True)
+
+    def end():
+        try:
+            os.killpg(proc.pid, signal.SIGKILL)  # what it started, too
+        except ProcessLookupError:
+            pass
+
+    late = threading.Timer(seconds, end)
+    late.start()
+    counts = None
+    for line in proc.stdout:
+        m = re.fullmatch(r"# (\d+) passed, (\d+) failed, 0 skipped\n", line)
+        if m:
+            counts = int(m[1]), int(m[2])
+        else:
+            print(line, end="", flush=True)
+    code = proc.wait()
+    late.cancel()
+    end()
+    if counts and (code == 0) == (counts[1] == 0):
+        return counts
+    print(f"not ok - {os.path.basename(argv[-1])} comes to its end\n    exit {code}", flush=True)
+    return (counts[0], counts[1] + 1) if counts else (0, 1)
+
+
+def main(*programs):
+    """programs: (argv, env, seconds) of outside(), run after the cases."""
     passed = failed = 0
     only = os.environ.get("PLATTER_CASE", "")  # a pattern: for work on one case
     for sentence, fn in CASES:
@@ -247,6 +280,9 @@ def main():
             print("   ", traceback.format_exc()[-1500:].replace("\n", "\n    "),
                   flush=True)
             failed += 1
+    for program in programs:
+        good, bad = outside(*program)
+        passed, failed = passed + good, failed + bad
     for d in list(_daemons):
         try:
             d.stop()
