@@ -20,9 +20,9 @@ enum {
     PAGE = 10000 /* of a list, when the client names no limit */
 };
 
-static enum plt_status take_number(const struct request *r, const char *name,
-                                   uint64_t otherwise, uint64_t *out,
-                                   struct plt_error *err)
+enum plt_status request_number(const struct request *r, const char *name,
+                               uint64_t otherwise, uint64_t *out,
+                               struct plt_error *err)
 {
     enum plt_status st;
     char *const text = reference_query(r->query, name, &st);
@@ -34,10 +34,9 @@ static enum plt_status take_number(const struct request *r, const char *name,
     return st == PLT_OK ? st : plt_fail(err, st, "%s is not a number", name);
 }
 
-/* One of several words; *at: which.  Not given: 0. */
-static enum plt_status take_word(const struct request *r, const char *name,
-                                 const char *const *words, unsigned *at,
-                                 struct plt_error *err)
+enum plt_status request_word(const struct request *r, const char *name,
+                             const char *const *words, unsigned *at,
+                             struct plt_error *err)
 {
     enum plt_status st;
     char *const text = reference_query(r->query, name, &st);
@@ -53,80 +52,15 @@ static enum plt_status take_word(const struct request *r, const char *name,
     return st;
 }
 
-/* ovirt-imageio's shape of extents: a hole reads through to the backing chain,
- * and here there is nothing further to read through to. */
-static json_t *imageio_extents(json_t *rows)
-{
-    json_t *const out = json_array();
-    json_t *row;
-    size_t i;
-
-    json_array_foreach(rows, i, row)
-    {
-        json_t *const is_dirty = json_object_get(row, "dirty");
-        json_t *const made = json_object();
-        (void)json_object_set(made, "start", json_object_get(row, "start"));
-        (void)json_object_set(made, "length", json_object_get(row, "length"));
-        if (is_dirty)
-            (void)json_object_set(made, "dirty", is_dirty);
-        (void)json_object_set_new(
-            made, "zero",
-            json_boolean(json_is_true(json_object_get(row, "zero"))));
-        if (!is_dirty)
-            (void)json_object_set_new(
-                made, "hole",
-                json_boolean(json_is_false(json_object_get(row, "present"))));
-        (void)json_array_append_new(out, made);
-    }
-    return out;
-}
-
-static enum plt_status extents_json(struct request *r, struct plt_io *io)
-{
-    enum { OURS, QEMU, IMAGEIO };
-    static const char *const formats[] = {"platter", "qemu-map", "imageio",
-                                          NULL};
-    enum plt_status st;
-    char *const context = reference_query(r->query, "context", &st);
-    uint64_t start = 0, length = 0;
-    unsigned format;
-
-    if (st != PLT_OK)
-        st = plt_fail(&r->err, st, "malformed context");
-    else
-        st = take_word(r, "format", formats, &format, &r->err);
-    if (st == PLT_OK)
-        st = take_number(r, "start", 0, &start, &r->err);
-    if (st == PLT_OK)
-        st = take_number(r, "length", PLT_SIZE_MAX, &length, &r->err);
-    if (st == PLT_OK)
-        st = image_extents_json(r->image, io, start, length, context, MAX_ROWS,
-                                &r->json, &r->err);
-    free(context);
-    if (st != PLT_OK || format == OURS)
-        return st;
-    if (json_object_get(r->json, "next"))
-        return plt_fail(&r->err, PLT_INVALID,
-                        "more than %d extents: ask in parts, with start= and "
-                        "length=",
-                        MAX_ROWS);
-    json_t *const rows = json_object_get(r->json, "extents");
-    json_t *const out =
-        format == QEMU ? json_incref(rows) : imageio_extents(rows);
-    json_decref(r->json);
-    r->json = out;
-    return out ? PLT_OK : plt_fail(&r->err, PLT_NOMEM, "a list");
-}
-
 static enum plt_status checksum_wanted(struct request *r,
                                        const char **algorithm, uint64_t *block)
 {
     static const char *const words[] = {"sha256", "sha512", NULL};
     unsigned at;
-    enum plt_status st = take_word(r, "algorithm", words, &at, &r->err);
+    enum plt_status st = request_word(r, "algorithm", words, &at, &r->err);
 
     if (st == PLT_OK)
-        st = take_number(r, "block_size", 0, block, &r->err);
+        st = request_number(r, "block_size", 0, block, &r->err);
     *algorithm = words[at];
     return st == PLT_OK ? image_checksum_can(*algorithm, *block, &r->err) : st;
 }
@@ -167,7 +101,7 @@ static enum plt_status index_json(struct request *r, struct plt_io *io)
                                           NULL};
     static const char *const forms[] = {NULL, NULL, "gztool", "indexed_gzip"};
     unsigned at;
-    enum plt_status st = take_word(r, "format", formats, &at, &r->err);
+    enum plt_status st = request_word(r, "format", formats, &at, &r->err);
 
     if (st != PLT_OK)
         return st;
@@ -186,7 +120,7 @@ static enum plt_status describe(struct request *r, struct plt_io *io)
 {
     switch (r->route->kind) {
     case KIND_EXTENTS:
-        return extents_json(r, io);
+        return extents_job(r, io);
     case KIND_PARTITIONS:
         return image_partitions_json(r->image, io, &r->json, &r->err);
     case KIND_SNAPSHOTS:
@@ -229,10 +163,10 @@ static char *next_page(const struct request *r, uint64_t limit, size_t offset)
 static enum plt_status cut_page(struct request *r)
 {
     uint64_t offset, limit;
-    enum plt_status st = take_number(r, "offset", 0, &offset, &r->err);
+    enum plt_status st = request_number(r, "offset", 0, &offset, &r->err);
 
     if (st == PLT_OK)
-        st = take_number(r, "limit", PAGE, &limit, &r->err);
+        st = request_number(r, "limit", PAGE, &limit, &r->err);
     if (st == PLT_OK && (!limit || limit > MAX_ROWS))
         st = plt_fail(&r->err, PLT_INVALID, "limit is 1 to %d", MAX_ROWS);
     const size_t n = json_array_size(r->json);
@@ -281,7 +215,10 @@ static void json_job(void *cookie)
         st = cut_page(r);
     /* Here and not where it is sent: a long one takes a while. */
     if (st == PLT_OK && r->json)
-        r->text = json_dumps(r->json, JSON_INDENT(2));
+        r->text =
+            json_dumps(r->json, r->is_dense ? JSON_COMPACT : JSON_INDENT(2));
+    if (r->text && r->has_validator && !extents_validate(r))
+        st = plt_fail(&r->err, PLT_NOMEM, "a validator");
     if (!budgets_json_end()) {
         r->over = BUDGET_CLIENT_MEMORY;
         r->err.status = plt_fail(&r->err, PLT_NOMEM, "for a long answer");
@@ -323,6 +260,8 @@ enum MHD_Result handle_image_json(struct request *r)
         return answer_error(r, &r->err);
     if (r->piece)
         return answer_bytes(r);
+    if (r->etag[0])
+        return answer_extents(r);
     if (r->route->kind == KIND_CHECKSUM && r->wants_events)
         return answer_events(r, checksum_json);
     char *const text = r->text;

@@ -156,10 +156,13 @@ struct request {
     struct multipart *multi; /* several ranges; NULL: first to last; new */
     uint8_t *piece;          /* its first bytes; new */
     size_t piece_len;
-    struct loan *loan; /* or all of it, where it lies in memory; new */
-    bool is_foreign;   /* piece: an index in another tool's form */
-    char *link;        /* of a page: where the next one is; or NULL; new */
-    char location[96]; /* of what was made; "" */
+    struct loan *loan;  /* or all of it, where it lies in memory; new */
+    bool is_foreign;    /* piece: an index in another tool's form */
+    char *link;         /* of a page: where the next one is; or NULL; new */
+    char location[96];  /* of what was made; "" */
+    bool is_dense;      /* json: without spaces, it is for programs */
+    bool has_validator; /* text will have one: extents_validate() */
+    char etag[IMAGE_ETAG + 16]; /* of text; "": none */
 
     atomic_bool is_gone; /* completed, or the client left */
     atomic_bool is_suspended;
@@ -214,6 +217,23 @@ enum MHD_Result handle_manifest(struct request *request);
 enum MHD_Result handle_block(struct request *request);
 /* handle_json.c */
 enum MHD_Result handle_image_json(struct request *request);
+/* A number of the query ("64k" too), or `otherwise` when it is not there. */
+PLT_MUST_USE enum plt_status request_number(const struct request *request,
+                                            const char *name,
+                                            uint64_t otherwise, uint64_t *out,
+                                            struct plt_error *err);
+/* One of several words (NULL-ended) of the query; *at: which.  Not given: 0. */
+PLT_MUST_USE enum plt_status request_word(const struct request *request,
+                                          const char *name,
+                                          const char *const *words,
+                                          unsigned *at, struct plt_error *err);
+/* handle_extents.c: on the worker, request->json for the open image. */
+PLT_MUST_USE enum plt_status extents_job(struct request *request,
+                                         struct plt_io *io);
+/* On the worker: the validator of request->text; false without memory. */
+bool extents_validate(struct request *request);
+/* The text under its validator, or 304, 412. */
+enum MHD_Result answer_extents(struct request *request);
 enum MHD_Result handle_origins(struct request *request);
 enum MHD_Result handle_images(struct request *request);
 enum MHD_Result handle_image(struct request *request);

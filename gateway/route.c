@@ -12,8 +12,8 @@ static const char is_changed[] = "GET, HEAD, OPTIONS, POST, DELETE";
 static const char read_only[] = "GET, HEAD, OPTIONS";
 
 static const char *const of_list[] = {"limit", "offset", NULL};
-static const char *const of_extents[] = {"start", "length", "context", "format",
-                                         NULL};
+static const char *const of_extents[] = {"start",  "length",  "context",
+                                         "format", "buckets", NULL};
 static const char *const of_checksum[] = {"algorithm", "block_size", NULL};
 static const char *const of_index[] = {"format", NULL};
 static const char *const of_manifest[] = {"format", "edge", NULL};
