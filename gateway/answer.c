@@ -123,7 +123,10 @@ enum MHD_Result answer_json_text(struct request *r, unsigned status, char *text,
     if (!response)
         return answer_queue(r, status, NULL);
     answer_header(r, response, "Content-Type", type);
-    answer_header(r, response, "Cache-Control", "no-store");
+    answer_header(r, response, "Cache-Control",
+                  r->etag[0] ? "no-cache" : "no-store");
+    if (r->etag[0])
+        answer_header(r, response, "ETag", r->etag);
     if (r->link)
         answer_header(r, response, "Link", r->link);
     if (r->has_total) {

@@ -14,72 +14,7 @@
 extern const unsigned char embedded_openapi[]; /* openapi.json, built in */
 
 /* A page of JSON that a person or a tool still likes to read. */
-enum { MAX_ROWS = 100000, LONG_TEXT = 4 << 20, MAX_FINDINGS = 1000 };
-
-/* ovirt-imageio's shape of extents: a hole reads through to the backing chain,
- * and here there is nothing further to read through to. */
-static json_t *imageio_extents(json_t *rows)
-{
-    json_t *const out = json_array();
-    json_t *row;
-    size_t i;
-
-    json_array_foreach(rows, i, row)
-    {
-        json_t *const is_dirty = json_object_get(row, "dirty");
-        json_t *const made = json_object();
-        (void)json_object_set(made, "start", json_object_get(row, "start"));
-        (void)json_object_set(made, "length", json_object_get(row, "length"));
-        if (is_dirty)
-            (void)json_object_set(made, "dirty", is_dirty);
-        (void)json_object_set_new(
-            made, "zero",
-            json_boolean(json_is_true(json_object_get(row, "zero"))));
-        if (!is_dirty)
-            (void)json_object_set_new(
-                made, "hole",
-                json_boolean(json_is_false(json_object_get(row, "present"))));
-        (void)json_array_append_new(out, made);
-    }
-    return out;
-}
-
-static enum plt_status extents_json(struct request *r, struct plt_io *io)
-{
-    enum { OURS, QEMU, IMAGEIO };
-    static const char *const formats[] = {"platter", "qemu-map", "imageio",
-                                          NULL};
-    enum plt_status st;
-    char *const context = reference_query(r->query, "context", &st);
-    uint64_t start = 0, length = 0;
-    unsigned format;
-
-    if (st != PLT_OK)
-        st = plt_fail(&r->err, st, "malformed context");
-    else
-        st = take_word(r, "format", formats, &format, &r->err);
-    if (st == PLT_OK)
-        st = take_number(r, "start", 0, &start, &r->err);
-    if (st == PLT_OK)
-        st = take_number(r, "length", PLT_SIZE_MAX, &length, &r->err);
-    if (st == PLT_OK)
-        st = image_extents_json(r->image, io, start, length, context, MAX_ROWS,
-                                &r->json, &r->err);
-    free(context);
-    if (st != PLT_OK || format == OURS)
-        return st;
-    if (json_object_get(r->json, "next"))
-        return plt_fail(&r->err, PLT_INVALID,
-                        "more than %d extents: ask in parts, with start= and "
-                        "length=",
-                        MAX_ROWS);
-    json_t *const rows = json_object_get(r->json, "extents");
-    json_t *const out =
-        format == QEMU ? json_incref(rows) : imageio_extents(rows);
-    json_decref(r->json);
-    r->json = out;
-    return out ? PLT_OK : plt_fail(&r->err, PLT_NOMEM, "a list");
-}
+enum { LONG_TEXT = 4 << 20, MAX_FINDINGS = 1000 };
 
 static enum plt_status checksum_wanted(struct request *r,
                                        const char **algorithm, uint64_t *block)
@@ -149,7 +84,7 @@ static enum plt_status describe(struct request *r, struct plt_io *io)
 {
     switch (r->route->kind) {
     case KIND_EXTENTS:
-        return extents_json(r, io);
+        return extents_job(r, io);
     case KIND_PARTITIONS:
         return image_partitions_json(r->image, io, &r->json, &r->err);
     case KIND_SNAPSHOTS:
@@ -194,7 +129,10 @@ static void json_job(void *cookie)
         st = page_cut(r);
     /* Here and not where it is sent: a long one takes a while. */
     if (st == PLT_OK && r->json)
-        r->text = json_dumps(r->json, JSON_INDENT(2));
+        r->text =
+            json_dumps(r->json, r->is_dense ? JSON_COMPACT : JSON_INDENT(2));
+    if (r->text && r->has_validator && !extents_validate(r))
+        st = plt_fail(&r->err, PLT_NOMEM, "a validator");
     if (!budgets_json_end()) {
         r->over = BUDGET_CLIENT_MEMORY;
         r->err.status = plt_fail(&r->err, PLT_NOMEM, "for a long answer");
@@ -236,6 +174,8 @@ enum MHD_Result handle_image_json(struct request *r)
         return answer_error(r, &r->err);
     if (r->piece)
         return answer_bytes(r);
+    if (r->etag[0])
+        return answer_extents(r);
     if (r->route->kind == KIND_CHECKSUM && r->wants_events)
         return answer_events(r, checksum_json);
     char *const text = r->text;

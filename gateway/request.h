@@ -156,12 +156,15 @@ struct request {
     struct multipart *multi; /* several ranges; NULL: first to last; new */
     uint8_t *piece;          /* its first bytes; new */
     size_t piece_len;
-    struct loan *loan; /* or all of it, where it lies in memory; new */
-    bool is_foreign;   /* piece: an index in another tool's form */
-    char *link;        /* of a page: where the next one is; or NULL; new */
-    bool has_total;    /* of a page: the next is told */
-    size_t total;      /* rows of the whole list */
-    char location[96]; /* of what was made; "" */
+    struct loan *loan;  /* or all of it, where it lies in memory; new */
+    bool is_foreign;    /* piece: an index in another tool's form */
+    char *link;         /* of a page: where the next one is; or NULL; new */
+    bool has_total;     /* of a page: the next is told */
+    size_t total;       /* rows of the whole list */
+    char location[96];  /* of what was made; "" */
+    bool is_dense;      /* json: without spaces, it is for programs */
+    bool has_validator; /* text will have one: extents_validate() */
+    char etag[IMAGE_ETAG + 16]; /* of text; "": none */
 
     atomic_bool is_gone; /* completed, or the client left */
     atomic_bool is_suspended;
@@ -216,6 +219,13 @@ enum MHD_Result handle_manifest(struct request *request);
 enum MHD_Result handle_block(struct request *request);
 /* handle_json.c */
 enum MHD_Result handle_image_json(struct request *request);
+/* handle_extents.c: on the worker, request->json for the open image. */
+PLT_MUST_USE enum plt_status extents_job(struct request *request,
+                                         struct plt_io *io);
+/* On the worker: the validator of request->text; false without memory. */
+bool extents_validate(struct request *request);
+/* The text under its validator, or 304, 412. */
+enum MHD_Result answer_extents(struct request *request);
 enum MHD_Result handle_origins(struct request *request);
 enum MHD_Result handle_images(struct request *request);
 enum MHD_Result handle_image(struct request *request);

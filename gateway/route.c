@@ -14,8 +14,8 @@ static const char read_only[] = "GET, HEAD, OPTIONS";
 static const char *const of_list[] = {"limit", "offset", NULL};
 static const char *const of_images[] = {"limit", "offset", "search", "sort",
                                         NULL};
-static const char *const of_extents[] = {"start", "length", "context", "format",
-                                         NULL};
+static const char *const of_extents[] = {"start",  "length",  "context",
+                                         "format", "buckets", NULL};
 static const char *const of_checksum[] = {"algorithm", "block_size", NULL};
 static const char *const of_index[] = {"format", NULL};
 static const char *const of_manifest[] = {"format", "edge", NULL};

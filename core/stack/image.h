@@ -271,6 +271,18 @@ image_extents_json(struct image *image, struct plt_io *io, uint64_t start,
                    uint64_t length, const char *context, size_t most,
                    json_t **out, struct plt_error *err);
 
+/* The same in sums, for a picture (image_sums.c):
+ *     {"start", "length", "virtual-size", "buckets", "extents": how many rows
+ *      the list would have, "data": [bytes ...], "compressed", "zero", "hole"}
+ * Bucket i of `buckets` (1 to IMAGE_BUCKETS) is [start + floor(i*length/N),
+ * start + floor((i+1)*length/N)), and its four sums are its length.  However
+ * many extents there are, the memory is that of the buckets.  new in *out. */
+enum { IMAGE_BUCKETS = 8192 };
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_sums_json(struct image *image, struct plt_io *io, uint64_t start,
+                uint64_t length, unsigned buckets, json_t **out,
+                struct plt_error *err);
+
 /* [{"id","name","date","vm-clock","vm-state-size","disk-size"...}] in the names
  * of qemu-img info's "snapshots"; empty for a format that has none.  new in
  * *out. */

@@ -18,6 +18,11 @@ struct stack *image_stack(const struct image *image); /* borrowed */
 const char *image_format(struct image *image);
 /* Addresses of sources are not told. */
 bool image_hides_places(const struct image *image);
+/* Clip [start, start+*length) to the disk, whose size is waited for.
+ * PLT_INVALID: it begins behind the end. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_window(struct image *image, struct plt_io *io, uint64_t start,
+             uint64_t *length, uint64_t *size, struct plt_error *err);
 /* Ask the sources whether they are what was opened; for a few seconds at most.
  * What comes out is seen in stack_has_changed(). */
 MAY_WAIT void image_revalidate(struct image *image, struct plt_io *io);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "stack/extent_sum.h"
 #include "stack/image_inside.h"
 
 const char *image_format(struct image *image)
@@ -121,26 +122,6 @@ struct rows {
     bool is_full;
 };
 
-static bool has_offset(const struct plt_extent *x)
-{
-    return x->flags & (PLT_EXTENT_MAPPED | PLT_EXTENT_RESERVED);
-}
-
-/* What a row says of an extent. */
-static uint32_t shown(const struct plt_extent *x)
-{
-    return x->flags &
-           (PLT_EXTENT_ZERO | PLT_EXTENT_COMPRESSED | PLT_EXTENT_ABSENT |
-            PLT_EXTENT_DIRTY | PLT_EXTENT_MAPPED);
-}
-
-static bool same_row(const struct plt_extent *a, const struct plt_extent *b)
-{
-    return shown(a) == shown(b) && a->depth == b->depth &&
-           has_offset(a) == has_offset(b) &&
-           (!has_offset(a) || a->child_off + a->len == b->child_off);
-}
-
 static void put_row(struct rows *r)
 {
     const struct plt_extent *const x = &r->last;
@@ -160,7 +141,7 @@ static void put_row(struct rows *r)
                         !(x->flags & PLT_EXTENT_ABSENT), "zero", (int)is_zero,
                         "data", !is_zero || x->flags & PLT_EXTENT_MAPPED,
                         "compressed", (int)(x->flags & PLT_EXTENT_COMPRESSED));
-    if (row && has_offset(x))
+    if (row && extent_has_offset(x))
         (void)json_object_set_new(row, "offset",
                                   json_integer((json_int_t)x->child_off));
     (void)json_array_append_new(r->list, row);
@@ -170,7 +151,7 @@ static bool take_row(void *cookie, const struct plt_extent *x)
 {
     struct rows *const r = (struct rows *)cookie;
 
-    if (r->last.len && same_row(&r->last, x)) {
+    if (r->last.len && extent_same(&r->last, x)) {
         r->last.len += x->len;
         return true;
     }
@@ -179,6 +160,21 @@ static bool take_row(void *cookie, const struct plt_extent *x)
     r->is_full = json_array_size(r->list) >= r->most;
     r->next = x->off;
     return !r->is_full;
+}
+
+enum plt_status image_window(struct image *image, struct plt_io *io,
+                             uint64_t start, uint64_t *length, uint64_t *size,
+                             struct plt_error *err)
+{
+    const enum plt_status st = image_resolve_size(image, io, size, err);
+
+    if (st != PLT_OK)
+        return st;
+    if (start > *size)
+        return plt_fail(err, PLT_INVALID, "start is behind the disk's end");
+    if (*length > *size - start)
+        *length = *size - start;
+    return PLT_OK;
 }
 
 enum plt_status image_extents_json(struct image *image, struct plt_io *io,
@@ -193,13 +189,9 @@ enum plt_status image_extents_json(struct image *image, struct plt_io *io,
     if (context && !is_dirty && strcmp(context, "zero") != 0)
         return plt_fail(err, PLT_INVALID,
                         "context is \"zero\" or \"dirty:NAME\"");
-    enum plt_status st = image_resolve_size(image, io, &size, err);
+    enum plt_status st = image_window(image, io, start, &length, &size, err);
     if (st != PLT_OK)
         return st;
-    if (start > size)
-        return plt_fail(err, PLT_INVALID, "start is behind the disk's end");
-    if (length > size - start)
-        length = size - start;
     r.list = json_array();
     if (!r.list)
         return plt_fail(err, PLT_NOMEM, "a list");

@@ -491,6 +491,25 @@ def extents():
     ask("/v1/extents/lab/disk.raw?context=dirty:none", 501, "unsupported")
 
 
+@case("extents in sums: of everything, under an ETag of their own")
+def sums():
+    for name in IMAGES:
+        d = ask("/v1/extents/lab/" + ours(name, "buckets=3"))
+        only("ExtentSums", [d])
+        assert d["buckets"] == 3 and sum(map(sum, (d[k] for k in ("data", "compressed", "zero", "hole")))) \
+            == d["length"] == d["virtual-size"], (name, d)
+    path = "/v1/extents/lab/top.qcow2?buckets=4"
+    tag = server.get(path).getheader("ETag")
+    assert tag.startswith(server.get("/disk/lab/top.qcow2", method="HEAD").getheader("ETag")[:33] + "-")
+    ask(path, headers={"If-None-Match": '"x"', "If-Match": tag})
+    ask(path, 304, headers={"If-None-Match": tag})
+    ask(path, 412, headers={"If-Match": '"x"'})
+    for bad in ("0", "8193", "x", "-1", "1.5", "99999999999999999999"):
+        ask("/v1/extents/lab/disk.raw?buckets=" + bad, 400, "invalid")
+    for other in ("format=qemu-map", "format=platter", "context=dirty:b0", "context=x"):
+        ask("/v1/extents/lab/top.qcow2?buckets=4&" + other, 400, "invalid")
+
+
 @case("more extents than one answer has: next says where to go on, lists refuse")
 def many_extents():
     with open(www + "/comb.raw", "wb") as f:
@@ -1079,7 +1098,7 @@ VALUES = {"member": ("sub/b.img", "lab/many.tar"), "snapshot": ("one", "lab/top.
           "length": ("64k", "lab/disk.raw"), "context": ("dirty:b0", "lab/top.qcow2"),
           "algorithm": ("sha512", "lab/disk.raw"), "block_size": ("4M", "lab/disk.raw"),
           "format": (None, "lab/d.tar.gz"), "edge": ("http://10.0.0.9:8080/", "lab/disk.raw"), "limit": ("5", None), "offset": ("1", None),
-          "search": ("DISK", None), "sort": (None, None)}
+          "search": ("DISK", None), "sort": (None, None), "buckets": (3, "lab/disk.raw")}
 IMAGE_FOR = {"members": "lab/many.tar", "snapshots": "lab/top.qcow2", "index": "lab/d.tar.gz",
              "check": "lab/top.qcow2"}
 
