@@ -12,12 +12,14 @@ const WHAT = {
   qcow2: "QEMU's copy-on-write image", vmdk: "VMware's virtual disk", tar: "tar archive", gzip: "gzip stream", file: "local file",
   curl: "over HTTP", raw: "the bytes as they are", partition: "partition table", mirror: "a mirror's own copy"
 };
+const IDS = /(^|-)c?id$/; // numbers that count nothing
 const BYTES = /^(size|.*-size|decoded|source-done|index-memory|member-offset|offset|bytes.*|.*-bytes)$/;
 
 function valueOf(key, value) {
   if (value === null) return "–";
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value === "number") {
+    if (IDS.test(key)) return String(value);
     const isBytes = BYTES.test(key);
     return h("span", {title: isBytes ? exactBytes(value) : null}, isBytes ? bytes(value) : count(value));
   }

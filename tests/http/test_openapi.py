@@ -5,7 +5,7 @@ running server: every route, method, parameter, status, header and field.
 Every answer that is asked for here is kept; at the end the document is spoilt
 at each of its fields in turn, and an answer must be found that contradicts it.
 So a field that is described wrongly, or that no server ever sends, is seen."""
-import copy, struct, sys, os
+import copy, gzip, struct, sys, os
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from live import *
 import images
@@ -214,13 +214,13 @@ def parameters(path, method):
 def template(path):
     path = path.split("?")[0]
     best = [t for t in doc["paths"] if re.fullmatch(re.sub(
-        r"\\{(\w+)\\}", lambda m: ".+" if m[1] == "ref" else "[^/]+", re.escape(t)), path)]
+        r"\\{(\w+)\\}", lambda m: ".+" if m[1] in ("ref", "file") else "[^/]+", re.escape(t)), path)]
     assert len(best) == 1, (path, best)
     return best[0]
 
 
 def headers_fit(spec, r, what):
-    got = {k.lower(): v for k, v in r.getheaders()}
+    got = {k.lower(): r.getheader(k) for k, _ in r.getheaders()}  # lines of one name are one
     for name, h in spec.get("headers", {}).items():
         h = follow(h)
         value = got.pop(name.lower(), None)
@@ -407,7 +407,7 @@ def ours(name, more=""):
 
 def named(t, ref="lab/disk.raw"):
     """The template with something that is there."""
-    return t.replace("{ref}", ref).replace("{name}", "golden" if "mirrors" in t else "debian")
+    return t.replace("{ref}", ref).replace("{name}", "golden" if "mirrors" in t else "debian").replace("{file}", "app.js")
 
 
 # ---- Routes
@@ -420,7 +420,7 @@ def routes():
     assert len(rows) == table.count('{"') > 15, rows
     there = {p.replace("*", "{name}") if rest == "false" else
              p + {"/v1/images/": "{name}", "/v1/mirrors/": "{name}",
-                  "/v1/blocks/": "{root}/{n}"}.get(p, "{ref}") for p, rest in rows}
+                  "/v1/blocks/": "{root}/{n}", "/web/": "{file}"}.get(p, "{ref}") for p, rest in rows}
     assert there == set(doc["paths"]), there ^ set(doc["paths"])
     for t, item in doc["paths"].items():
         path = named(t).replace("{root}/{n}", "0" * 64 + "/0")
@@ -861,6 +861,26 @@ def pages():
 def service():
     for path in ("/metrics", "/healthz", "/readyz", "/openapi.json", "/", "/healthz?x=1"):
         ask(path)
+    for path in ("/", "/web/app.js", "/web/style.css", "/web/icon.svg", "/web/vendor/uplot/LICENSE"):
+        for coding in ("identity", "gzip", "br, GZIP;q=0.5", "gzip;q=0", "gzip;q=0.000, br"):
+            is_packed = coding.lower() in ("gzip", "br, gzip;q=0.5")
+            for method in ("get", "head"):
+                r = server.get(path, {"Accept-Encoding": coding}, method.upper())
+                assert (r.getheader("Content-Encoding") == "gzip") == is_packed, (path, coding)
+                if is_packed and method == "get":
+                    r.body = gzip.decompress(r.body)
+                conforms(path, method, r)
+                source = open(os.path.join(TOP, "web", path.removeprefix("/web/").lstrip("/") or
+                                           "index.html"), "rb").read()
+                if method == "get":
+                    assert r.body == source, path
+                r = server.get(path, {"Accept-Encoding": coding, "If-None-Match": r.getheader("ETag")},
+                               method.upper())
+                conforms(path, method, r)
+                assert r.status == 304 and not r.body, (path, r.status)
+    for path in ("/web/nope.js", "/web/../gateway/main.c", "/web/", "/web/index.html/"):
+        for method in ("get", "head"):
+            conforms("/web/nope.js", method, server.get(path, method=method.upper()))
     shutil.move(state, state + ".gone")
     r = server.get("/v1/images", {"Content-Type": "application/json"}, "POST",
                    body='{"name": "lost", "source": "lab/disk.raw"}')
