@@ -294,6 +294,7 @@ enum MHD_Result handle_index(struct request *r)
         "  /v1/mirrors/NAME           one of them; /v1/mirrors/NAME/events\n"
         "  /v1/trace/ORIGIN/PATH      what was read first, for the next host\n"
         "  /v1/prefetch/ORIGIN/PATH   reading it before it is asked for\n"
+        "  /v1/files/ORIGIN/FOLDER/   what a folder of a local origin has\n"
         "  /v1/origins  /v1/images    what is configured, known, open\n"
         "  /metrics  /healthz  /readyz\n"
         "  /openapi.json              all of it, described for programs\n"
