@@ -157,6 +157,38 @@ static bool target_matches(const struct access_names *images,
     return false;
 }
 
+/* May one of these images lie beneath target, with or without its last slash?
+ */
+static bool folder_matches(const struct access_names *images,
+                           const char *target)
+{
+    const size_t given = strlen(target);
+    const size_t len = given - (given && target[given - 1] == '/');
+
+    for (size_t i = 0; i < images->n; i++) {
+        const char *const p = images->v[i];
+        const size_t n = strlen(p);
+        const bool is_star = n && p[n - 1] == '*';
+        if (is_star && n - 1 <= len && strncmp(p, target, n - 1) == 0)
+            return true; /* it begins above, and all beneath is meant */
+        if (n > len + 1 && strncmp(p, target, len) == 0 && p[len] == '/')
+            return true;
+    }
+    return false;
+}
+
+bool access_own_has(const struct access_own *own, const char *target,
+                    bool is_folder)
+{
+    for (size_t i = 0; i < own->n; i++) {
+        const struct access_names *const images = &own->v[i]->images;
+        if (!images->is_given || (is_folder ? folder_matches(images, target)
+                                            : target_matches(images, target)))
+            return true;
+    }
+    return false;
+}
+
 /* Every name in "a,b". */
 static bool secrets_match(const struct access_names *secrets, const char *list)
 {
@@ -180,6 +212,9 @@ static enum access_verdict allows(const struct access_row *row,
 
     if (!(row->scopes & ask->scope))
         return ACCESS_NOT_SCOPE;
+    if (row->images.is_given && ask->folder &&
+        !folder_matches(&row->images, ask->folder))
+        return ACCESS_NOT_IMAGE;
     if (row->images.is_given &&
         (r ? !target_matches(&row->images, r->target) : ask->is_for_all))
         return ACCESS_NOT_IMAGE;
@@ -206,6 +241,8 @@ static void add(struct sum *sum, const struct access_row *row,
 {
     const enum access_verdict v = allows(row, ask);
 
+    if (v == ACCESS_OK && ask->own && ask->own->n < ask->own->cap)
+        ask->own->v[ask->own->n++] = row;
     if (sum->verdict == ACCESS_OK)
         return;
     if (v == ACCESS_OK || v > sum->verdict) {

@@ -72,6 +72,14 @@ struct access_list {
     size_t n;
 };
 
+/* Rows by which an asker has a right; v is the caller's, with room for cap. A
+ * list needs two more than it has rows; those that find no room give nothing.
+ */
+struct access_own {
+    const struct access_row **v;
+    size_t n, cap;
+};
+
 /* What a request shows, and what it wants.  All borrowed. */
 struct access_ask {
     bool is_local;
@@ -82,11 +90,14 @@ struct access_ask {
     const char *route;                 /* "/disk/" */
     const struct reference *reference; /* NULL: it is about no image, or it is
                                           not known yet which */
-    bool is_untrusted;  /* a certificate was shown that nobody trusts */
-    bool is_for_all;    /* about no image: rows for some images do not do */
-    bool names_secrets; /* may name any: rows for some secrets do not do */
-    unsigned scope;     /* one of ACCESS_* */
-    int64_t now;        /* seconds since 1970 */
+    const char *folder;     /* "ORIGIN/PATH/": rows for images that may lie
+                               beneath do; NULL: it is about none */
+    struct access_own *own; /* gets the rows that allow it; NULL: not wanted */
+    bool is_untrusted;      /* a certificate was shown that nobody trusts */
+    bool is_for_all;        /* about no image: rows for some images do not do */
+    bool names_secrets;     /* may name any: rows for some secrets do not do */
+    unsigned scope;         /* one of ACCESS_* */
+    int64_t now;            /* seconds since 1970 */
 };
 
 enum access_verdict {
@@ -107,6 +118,10 @@ enum { ACCESS_VERDICTS = ACCESS_NOT_SECRET + 1 };
 enum access_verdict access_decide(const struct access_list *list,
                                   const struct access_ask *ask,
                                   const char **who);
+/* By one of these rows: the image of that target; or, of a folder's, without
+ * its last slash, some image beneath it. */
+bool access_own_has(const struct access_own *own, const char *target,
+                    bool is_folder);
 /* For metrics and the log: "unknown_token". */
 const char *access_verdict_name(enum access_verdict verdict);
 

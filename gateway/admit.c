@@ -162,6 +162,8 @@ bool admit(struct request *r)
         .reference = has_reference                        ? &r->reference
                      : mirror_reference(r, name, &mirror) ? &mirror
                                                           : NULL,
+        .folder = r->folder,
+        .own = r->own.v ? &r->own : NULL,
         .is_for_all = r->route->kind == KIND_PLAIN,
         .names_secrets = is_making_mirror(r),
         .scope = scope,

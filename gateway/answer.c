@@ -129,6 +129,8 @@ enum MHD_Result answer_json_text(struct request *r, unsigned status, char *text,
         answer_header(r, response, "ETag", r->etag);
     if (r->link)
         answer_header(r, response, "Link", r->link);
+    if (r->is_short)
+        answer_header(r, response, "X-List-Truncated", "true");
     if (r->has_total) {
         char total[24];
         (void)snprintf(total, sizeof(total), "%zu", r->total);

@@ -32,7 +32,7 @@ void cors_add(struct request *r, struct MHD_Response *response)
         r, response, "Access-Control-Expose-Headers",
         "Accept-Ranges, Content-Digest, Content-Length, Content-Range, ETag, "
         "Last-Modified, Link, Location, Repr-Digest, Retry-After, "
-        "WWW-Authenticate, X-Request-Id, X-Total-Count");
+        "WWW-Authenticate, X-List-Truncated, X-Request-Id, X-Total-Count");
 }
 
 void cors_add_preflight(struct request *r, const char *methods,

@@ -137,7 +137,7 @@ static enum MHD_Result list_images(struct request *r)
 {
     struct images_query query = {.order = IMAGES_BY_NAME};
     AUTO_FREE char *search = NULL;
-    struct page page = {0};
+    struct list_page page = {0};
     enum plt_status st = take_page(r, &page, &r->err);
     size_t total;
 

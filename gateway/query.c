@@ -58,7 +58,7 @@ enum plt_status take_text(const struct request *r, const char *name,
 
 /* ---- Pages ---- */
 
-enum plt_status take_page(const struct request *r, struct page *page,
+enum plt_status take_page(const struct request *r, struct list_page *page,
                           struct plt_error *err)
 {
     uint64_t offset, limit;
@@ -70,9 +70,9 @@ enum plt_status take_page(const struct request *r, struct page *page,
         return st;
     if (!limit || limit > PAGE_MOST)
         return plt_fail(err, PLT_INVALID, "limit is 1 to %d", PAGE_MOST);
-    *page =
-        (struct page){.first = offset < SIZE_MAX ? (size_t)offset : SIZE_MAX,
-                      .most = (size_t)limit};
+    *page = (struct list_page){.first = offset < SIZE_MAX ? (size_t)offset
+                                                          : SIZE_MAX,
+                               .most = (size_t)limit};
     return PLT_OK;
 }
 
@@ -97,8 +97,8 @@ static char *next_page(const struct request *r, size_t limit, size_t offset)
 }
 
 /* What the header of a page says (RFC 8288 for the next one). */
-static enum plt_status tell_page(struct request *r, const struct page *page,
-                                 size_t total)
+enum plt_status page_tell(struct request *r, const struct list_page *page,
+                          size_t total)
 {
     const size_t first = page->first < total ? page->first : total;
 
@@ -113,7 +113,7 @@ static enum plt_status tell_page(struct request *r, const struct page *page,
 enum plt_status page_cut(struct request *r)
 {
     const size_t n = json_array_size(r->json);
-    struct page page;
+    struct list_page page;
     const enum plt_status st = take_page(r, &page, &r->err);
 
     if (st != PLT_OK)
@@ -127,7 +127,7 @@ enum plt_status page_cut(struct request *r)
         if (!rows)
             return plt_fail(&r->err, PLT_NOMEM, "a page");
     }
-    return tell_page(r, &page, n);
+    return page_tell(r, &page, n);
 }
 
 /* r->json, or what r->err says. */
@@ -142,10 +142,10 @@ static enum MHD_Result answer_rows(struct request *r)
 }
 
 enum MHD_Result answer_page(struct request *r, json_t *list,
-                            const struct page *page, size_t total)
+                            const struct list_page *page, size_t total)
 {
     r->json = list;
-    r->err.status = list ? tell_page(r, page, total)
+    r->err.status = list ? page_tell(r, page, total)
                          : plt_fail(&r->err, PLT_NOMEM, "a list");
     return answer_rows(r);
 }

@@ -25,18 +25,18 @@ PLT_MUST_USE enum plt_status take_text(const struct request *request,
                                        char **out, struct plt_error *err);
 
 /* offset= and limit= */
-struct page {
-    size_t first, most;
-};
 PLT_MUST_USE enum plt_status take_page(const struct request *request,
-                                       struct page *page,
+                                       struct list_page *page,
                                        struct plt_error *err);
 /* The rows before and behind the page are left out of request->json, a list:
  * the answer says how many there are, and where the next page is. */
 PLT_MUST_USE enum plt_status page_cut(struct request *request);
-/* The same of a list that is a page already, one of `total` rows; stolen. */
+/* That alone, of a list that is a page already, one of `total` rows. */
+PLT_MUST_USE enum plt_status
+page_tell(struct request *request, const struct list_page *page, size_t total);
+/* Answer with such a list; stolen. */
 enum MHD_Result answer_page(struct request *request, json_t *list,
-                            const struct page *page, size_t total);
+                            const struct list_page *page, size_t total);
 /* A list that is at hand, in pages; stolen. */
 enum MHD_Result answer_list(struct request *request, json_t *list);
 

@@ -103,6 +103,9 @@ void request_unref(struct request *r)
     image_unref(r->image);
     reference_release(&r->reference);
     free(r->list);
+    free(r->folder);
+    free(r->prefix);
+    free(r->own.v);
     while (r->n_others)
         reference_release(&r->others[--r->n_others]);
     json_decref(r->choices);

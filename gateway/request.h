@@ -47,6 +47,11 @@ enum {
 
 struct route;
 
+/* offset= and limit= of a list (query.h), rows. */
+struct list_page {
+    size_t first, most;
+};
+
 /* Of a manifest. */
 enum manifest_part {
     PART_HEAD,
@@ -136,6 +141,12 @@ struct request {
     uint64_t block_number;      /* or the list's first leaf's */
     struct manifest_pick *list; /* leaves instead of a block; new, or NULL */
     bool is_packed;             /* as a frame of zstd */
+    /* of /v1/files */
+    char *folder;          /* "ORIGIN/PATH/", decoded; new */
+    struct access_own own; /* by which its asker may see it; v is new */
+    char *prefix;          /* of names; new */
+    struct list_page page;
+    bool is_short; /* there are more than are listed */
     struct reference others[MANIFESTS_CANDIDATES]; /* that may have it too */
     size_t n_others;
     bool is_private;  /* its asker has shown something */
@@ -235,6 +246,10 @@ enum MHD_Result handle_openapi(struct request *request);
 /* handle_web.c: the page, and its files */
 enum MHD_Result handle_index(struct request *request);
 enum MHD_Result handle_web(struct request *request);
+/* handle_files.c */
+/* Which folder, before it is asked whether its asker may. */
+PLT_MUST_USE enum plt_status files_take(struct request *request);
+enum MHD_Result handle_files(struct request *request);
 /* handle_trace.c: boot traces, prefetches */
 enum MHD_Result handle_trace(struct request *request);
 /* handle_mirrors.c */

@@ -14,6 +14,7 @@ static const char read_only[] = "GET, HEAD, OPTIONS";
 static const char *const of_list[] = {"limit", "offset", NULL};
 static const char *const of_images[] = {"limit", "offset", "search", "sort",
                                         NULL};
+static const char *const of_files[] = {"limit", "offset", "prefix", NULL};
 static const char *const of_extents[] = {"start",  "length",  "context",
                                          "format", "buckets", NULL};
 static const char *const of_checksum[] = {"algorithm", "block_size", NULL};
@@ -57,6 +58,8 @@ static const struct route routes[] = {
      read_only, handle_block},
     {"/v1/origins", "origins", KIND_PLAIN, META, 0, false, NULL, of_list,
      read_only, handle_origins},
+    {"/v1/files/", "files", KIND_FILES, META, 0, true, NULL, of_files,
+     read_only, handle_files},
     {"/v1/images", "images", KIND_PLAIN, META, ADMIN, false, NULL, of_images,
      "GET, HEAD, OPTIONS, POST", handle_images},
     {"/v1/images/", "image", KIND_PLAIN, META, ADMIN, true, NULL, of_nothing,
@@ -159,7 +162,8 @@ static bool is_in(const char *list, const char *method)
 /* The path's rest names an image. */
 static bool has_reference(const struct route *route)
 {
-    return route->kind != KIND_PLAIN && route->kind != KIND_BLOCK;
+    return route->kind != KIND_PLAIN && route->kind != KIND_BLOCK &&
+           route->kind != KIND_FILES;
 }
 
 /* Which image is meant: once, before the handler. */
@@ -241,6 +245,8 @@ enum MHD_Result route_dispatch(struct request *r, bool is_first)
                                    &r->err);
     if (st == PLT_OK && has_reference(route))
         st = parse_reference(r);
+    if (st == PLT_OK && route->kind == KIND_FILES)
+        st = files_take(r);
     r->err.status = st;
     if (st != PLT_OK)
         return answer_error(r, &r->err);

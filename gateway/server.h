@@ -24,7 +24,7 @@ struct watch;
 struct mirrors;
 struct teller;
 
-enum { SERVER_STATUSES = 600, SERVER_ROUTES = 27 }; /* the last: none */
+enum { SERVER_STATUSES = 600, SERVER_ROUTES = 28 }; /* the last: none */
 
 struct server {
     _Atomic(const struct config *) config; /* changed by a reload */

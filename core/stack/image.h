@@ -15,6 +15,7 @@
 
 #include <platter/driver.h>
 
+#include "stack/folder.h"
 #include "stack/metrics.h"
 #include "stack/reference.h"
 #include "util/check.h"
@@ -101,6 +102,10 @@ PLT_MUST_USE enum plt_status images_add_secret(struct images *images,
                                                const char *path,
                                                struct plt_error *err);
 
+/* folder.h: the files of a folder of an origin. */
+PLT_MUST_USE MAY_WAIT enum plt_status
+images_files(struct images *images, const struct folder_query *query,
+             struct folder_list *out, struct plt_error *err);
 /* [{"name", "kind": "http"|"local"}]: no address is disclosed.  new. */
 json_t *images_origins_json(struct images *images);
 /* [{"name", "kind", "summary", "file", "abi"}] of loaded plugins.  new. */
@@ -112,11 +117,12 @@ json_t *images_plugins_json(struct images *images);
  * side first), "source-size", "etag", "readers", "cached-bytes", and each
  * selector that the client gave under its own name. */
 enum images_order { /* each with names as the second key, and ascending */
-    IMAGES_BY_NAME,
-    IMAGES_BY_SIZE, /* as the next two: rows without one come last */
-    IMAGES_BY_CACHED,
-    IMAGES_BY_READERS,
-    IMAGES_BY_STATE /* idle, opening, open */
+                    IMAGES_BY_NAME,
+                    IMAGES_BY_SIZE, /* as the next two: rows without one come
+                                       last */
+                    IMAGES_BY_CACHED,
+                    IMAGES_BY_READERS,
+                    IMAGES_BY_STATE /* idle, opening, open */
 };
 enum { IMAGES_SEARCH = 256 };
 struct images_query {

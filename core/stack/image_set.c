@@ -429,6 +429,13 @@ enum plt_status images_add_secret(struct images *images, const char *name,
     return secrets_add_file(images->secrets, name, path, err);
 }
 
+enum plt_status images_files(struct images *images,
+                             const struct folder_query *query,
+                             struct folder_list *out, struct plt_error *err)
+{
+    return folder_list(images->policy, query, out, err);
+}
+
 json_t *images_origins_json(struct images *images)
 {
     return policy_origins_json(images->policy);

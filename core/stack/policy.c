@@ -370,15 +370,20 @@ enum plt_status policy_locate_sibling(const struct location *from,
                 path, label, err);
 }
 
+int policy_open_beneath(int folder, const char *path, int flags)
+{
+    struct open_how how = {.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC),
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+
+    return (int)syscall(SYS_openat2, folder, path, &how, sizeof(how));
+}
+
 /* A regular file, or -1 with errno: ENOTSUP when it is something else.  It is
  * looked at before it is opened, since opening a device or a pipe may do
  * something already. */
-static int open_beneath(int folder, const char *path)
+static int open_regular(int folder, const char *path)
 {
-    struct open_how how = {.flags = O_PATH | O_CLOEXEC,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-    AUTO_FD int place =
-        (int)syscall(SYS_openat2, folder, path, &how, sizeof(how));
+    AUTO_FD int place = policy_open_beneath(folder, path, O_PATH);
     struct stat sb;
 
     if (place < 0 || fstat(place, &sb) != 0)
@@ -387,8 +392,7 @@ static int open_beneath(int folder, const char *path)
         errno = S_ISDIR(sb.st_mode) ? ENOENT : ENOTSUP;
         return -1;
     }
-    how.flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-    return (int)syscall(SYS_openat2, folder, path, &how, sizeof(how));
+    return policy_open_beneath(folder, path, O_RDONLY | O_NOCTTY | O_NONBLOCK);
 }
 
 /* What may pass by itself is no failure of the disk. */
@@ -415,7 +419,7 @@ enum plt_status policy_open_file(const struct location *l, int *fd,
         if (folder < 0)
             return plt_fail_sys(err, errno_status(errno), errno,
                                 "the origin's folder");
-        file = open_beneath(folder, l->path);
+        file = open_regular(folder, l->path);
     }
     if (file < 0) {
         const int sys = errno;

@@ -82,6 +82,10 @@ void location_release(struct location *location);
 /* A local location's file: new descriptor in *fd. */
 PLT_MUST_USE enum plt_status policy_open_file(const struct location *location,
                                               int *fd, struct plt_error *err);
+/* Open a path beneath a folder's descriptor and nowhere else, links followed as
+ * far as they stay there; flags: open(2)'s.  new; -1 with errno: EXDEV, ELOOP
+ * for what leads out. */
+int policy_open_beneath(int folder, const char *path, int flags);
 /* Addresses that the origin of that name may be at, though they are not the
  * public's (address.h): blocks, separated by commas.  Its own URL names one,
  * too, when its host is an address or localhost. */

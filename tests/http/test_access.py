@@ -80,7 +80,7 @@ IMAGE = json.dumps({"name": "x", "source": "lab/disk.raw"})
 WANTS = {"read": [("GET", "/disk/lab/disk.qcow2", None), ("HEAD", "/raw/lab/disk.qcow2", None)],
          "metadata": [("GET", p, None) for p in
                       ("/v1/info/lab/disk.qcow2", "/v1/extents/lab/disk.raw", "/v1/images",
-                       "/v1/origins", "/metrics", "/v1/members/lab/disk.tar.gz",
+                       "/v1/origins", "/v1/files/lab/", "/metrics", "/v1/members/lab/disk.tar.gz",
                        "/v1/images/none", "/v1/trace/lab/disk.raw")],
          "mirror": [("POST", "/v1/prefetch/lab/disk.raw", '{"what": "disk"}'),
                     ("DELETE", "/v1/prefetch/lab/disk.raw", None),

@@ -214,7 +214,7 @@ def parameters(path, method):
 def template(path):
     path = path.split("?")[0]
     best = [t for t in doc["paths"] if re.fullmatch(re.sub(
-        r"\\{(\w+)\\}", lambda m: ".+" if m[1] in ("ref", "file") else "[^/]+", re.escape(t)), path)]
+        r"\\{(\w+)\\}", lambda m: ".+" if m[1] in ("ref", "file", "folder") else "[^/]+", re.escape(t)), path)]
     assert len(best) == 1, (path, best)
     return best[0]
 
@@ -407,7 +407,7 @@ def ours(name, more=""):
 
 def named(t, ref="lab/disk.raw"):
     """The template with something that is there."""
-    return t.replace("{ref}", ref).replace("{name}", "golden" if "mirrors" in t else "debian").replace("{file}", "app.js")
+    return t.replace("{ref}", ref).replace("{folder}", "lab/").replace("{name}", "golden" if "mirrors" in t else "debian").replace("{file}", "app.js")
 
 
 # ---- Routes
@@ -419,7 +419,7 @@ def routes():
     rows = re.findall(r'\{"(/[^"]*)",\s*"\w+",\s*KIND_\w+,\s*\w+,\s*\w+,\s*(true|false)', table)
     assert len(rows) == table.count('{"') > 15, rows
     there = {p.replace("*", "{name}") if rest == "false" else
-             p + {"/v1/images/": "{name}", "/v1/mirrors/": "{name}",
+             p + {"/v1/files/": "{folder}", "/v1/images/": "{name}", "/v1/mirrors/": "{name}",
                   "/v1/blocks/": "{root}/{n}", "/web/": "{file}"}.get(p, "{ref}") for p, rest in rows}
     assert there == set(doc["paths"]), there ^ set(doc["paths"])
     for t, item in doc["paths"].items():
@@ -837,13 +837,37 @@ def mirrors():
     assert [m["name"] for m in ask("/v1/mirrors")] == ["golden"]
 
 
+@case("files of a folder, those of one prefix, and why there are none")
+def files():
+    os.makedirs(www + "/folder/deeper")
+    shutil.copy(www + "/disk.raw", www + "/folder")
+    assert [(x["name"], x["type"], x.get("size")) for x in ask("/v1/files/lab/folder/")] == [
+        ("deeper", "directory", None), ("disk.raw", "file", len(DISK))]
+    assert ask("/v1/files/lab/folder?prefix=di")[0]["name"] == "disk.raw"
+    shutil.rmtree(www + "/folder")
+    many = tmp + "/many"
+    os.makedirs(many)
+    for i in range(10001):
+        open(f"{many}/{i}", "w").close()
+    r = Platterd({"lab": many}).get("/v1/files/lab/?limit=3")
+    assert len(conforms("/v1/files/lab/", "get", r)) == 3
+    assert r.getheader("X-List-Truncated") == "true" and r.getheader("X-Total-Count") == "10000"
+    shutil.rmtree(many)
+    ask("/v1/files/lab//", 400, "invalid")
+    ask("/v1/files/lab/?colour=1", 400, "invalid")
+    ask("/v1/files/lab/out.raw", 403, "denied")
+    ask("/v1/files/none/", 404, "not-found")
+    ask("/v1/files/lab/none/", 404, "not-found")
+    ask("/v1/files/web/", 501, "unsupported")
+
+
 @case("lists in pages: Link leads through all of it, however long the reference is")
 def pages():
     deep = "d" * 200 + "/" + "e" * 200
     os.makedirs(www + "/" + deep)
     shutil.copy(www + "/many.tar", www + "/" + deep)
     for path in ("/v1/members/lab/many.tar", f"/v1/members/lab/{deep}/many.tar?member=" + "x" * 600,
-                 "/v1/images", "/v1/origins", "/v1/mirrors", "/v1/snapshots/lab/top.qcow2?offset=0"):
+                 "/v1/files/lab/?prefix=d", "/v1/images", "/v1/origins", "/v1/mirrors", "/v1/snapshots/lab/top.qcow2?offset=0"):
         whole = [r for r in ask(path) if "state" not in r or "registered" in r]
         at, got = ours(path, "limit=1"), []
         while at:
@@ -1013,6 +1037,7 @@ def busy():
     time.sleep(0.5)
     for t in ON_IMAGES:
         ask(on(t, "lab/gpt.raw"), 503, "busy", gate)
+    ask("/v1/files/lab/", 503, "busy", gate)
     body = '{"name": "x", "source": "lab/x"}'
     r = gate.get("/v1/images", {"Content-Type": "application/json"}, "POST", body=body)
     assert r.status == 503
@@ -1040,6 +1065,7 @@ def too_many():
     time.sleep(0.5)
     for t in ON_IMAGES:
         ask(on(t, "lab/gpt.raw"), 429, None, gate)
+    ask("/v1/files/lab/", 429, None, gate)
     body = '{"name": "x", "source": "lab/x"}'
     r = gate.get("/v1/images", {"Content-Type": "application/json"}, "POST", body=body)
     assert r.status == 429
@@ -1118,7 +1144,7 @@ VALUES = {"member": ("sub/b.img", "lab/many.tar"), "snapshot": ("one", "lab/top.
           "length": ("64k", "lab/disk.raw"), "context": ("dirty:b0", "lab/top.qcow2"),
           "algorithm": ("sha512", "lab/disk.raw"), "block_size": ("4M", "lab/disk.raw"),
           "format": (None, "lab/d.tar.gz"), "edge": ("http://10.0.0.9:8080/", "lab/disk.raw"), "limit": ("5", None), "offset": ("1", None),
-          "search": ("DISK", None), "sort": (None, None), "buckets": (3, "lab/disk.raw")}
+          "prefix": ("disk", None), "search": ("DISK", None), "sort": (None, None), "buckets": (3, "lab/disk.raw")}
 IMAGE_FOR = {"members": "lab/many.tar", "snapshots": "lab/top.qcow2", "index": "lab/d.tar.gz",
              "check": "lab/top.qcow2"}
 

@@ -241,3 +241,58 @@ Test(access, scopes_and_digests_are_read_strictly)
                              "B00361A396177A9CB410FF61F20015AD",
                              digest));
 }
+
+Test(access, of_a_folder_that_is_told_which_may_lead_to_an_image)
+{
+    static char vm[] = "lab/vm/web/*", one[] = "lab/db/1.raw", b[] = "lab/b*";
+    char *some[] = {vm, one, b};
+    struct access_row rows[] = {
+        {.name = names[1],
+         .kind = ACCESS_LOCAL,
+         .scopes = ACCESS_METADATA,
+         .images = {.v = some, .n = 3, .is_given = true},
+         .expires = INT64_MAX},
+        {.name = names[0],
+         .kind = ACCESS_ANONYMOUS,
+         .scopes = ACCESS_READ,
+         .expires = INT64_MAX}};
+    const struct access_list list = {.v = rows, .n = 2};
+    const struct access_row *found[4];
+    struct access_own own = {.v = found, .cap = 4};
+    struct access_ask ask = ask_for(ACCESS_METADATA, NULL);
+    static const struct {
+        const char *target;
+        bool is_folder, may;
+    } cases[] = {{"lab", true, true},           {"lab/vm", true, true},
+                 {"lab/vm/web", true, true},    {"lab/vm/web/x", true, true},
+                 {"lab/vm/web2", true, false},  {"lab/vm/db", true, false},
+                 {"lab/db", true, true},        {"lab/d", true, false},
+                 {"lab/b2", true, true},        {"lab/db/1.raw", true, false},
+                 {"la", true, false},           {"lab/vm", false, false},
+                 {"lab/vm/web/x", false, true}, {"lab/db/1.raw", false, true},
+                 {"lab/b2", false, true},       {"lab/c", false, false}};
+
+    ask.is_local = true;
+    ask.own = &own;
+    ask.folder = "lab/vm/";
+    cr_assert(decide(&list, &ask) == ACCESS_OK);
+    cr_assert(own.n == 1 && found[0] == &rows[0], "the row with the scope");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        cr_assert(access_own_has(&own, cases[i].target, cases[i].is_folder) ==
+                      cases[i].may,
+                  "%s", cases[i].target);
+    ask.folder = "lab/other/";
+    cr_assert(decide(&list, &ask) == ACCESS_NOT_IMAGE);
+    cr_assert(own.n == 1);
+    /* Two rows add up; a list that has no room for one gives less, not more. */
+    rows[1].scopes = ACCESS_METADATA;
+    ask.folder = "lab/other/";
+    cr_assert(decide(&list, &ask) == ACCESS_OK && own.n == 2);
+    cr_assert(access_own_has(&own, "lab/c", false), "by the other row");
+    own.n = 0;
+    own.cap = 1;
+    cr_assert(decide(&list, &ask) == ACCESS_OK && own.n == 1);
+    own.cap = 0;
+    own.n = 0;
+    cr_assert(decide(&list, &ask) == ACCESS_OK && own.n == 0);
+}
