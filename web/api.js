@@ -126,6 +126,8 @@ export async function readDisk(image, off, length, signal) {
 }
 
 export const listMirrors = signal => getJson("/v1/mirrors", signal);
+export const listMirrorsPage = (limit, offset, signal) =>
+  getList(`/v1/mirrors${query({limit, offset: offset || undefined})}`, signal);
 export const getMirror = (name, signal) => getJson(`/v1/mirrors/${encodeURIComponent(name)}`, signal);
 export const addMirror = entry => sendJson("/v1/mirrors", "POST", entry);
 export const changeMirror = (name, change) => sendJson(`/v1/mirrors/${encodeURIComponent(name)}`, "POST", change);
