@@ -33,6 +33,12 @@ function askAllocated(row, then) {
   return null;
 }
 
+/** Where it lies: the first part of a reference; a mirror's is a name alone. */
+const originOf = row => {
+  const reference = row.source ?? row.name;
+  return reference.includes("/") ? reference.slice(0, reference.indexOf("/")) : "–";
+};
+
 const keyOf = row => JSON.stringify([row.name, api.SELECTORS.map(s => row[s] ?? null), Boolean(row.registered)]);
 
 function makeRow(first, redraw) {
@@ -48,7 +54,7 @@ function makeRow(first, redraw) {
       h("a", {href: imageHref(image)}, bdi(first.name)),
       first.source && first.source !== first.name ? h("span.source.dim", bdi(first.source)) : null,
       selectors.length ? h("span.chips", selectors) : null),
-    Object.values(cells));
+    h("td", bdi(originOf(first))), Object.values(cells));
   let stack = "";
   const update = row => {
     const drivers = row.stack ?? [];
@@ -76,7 +82,7 @@ function makeRow(first, redraw) {
 }
 
 const COLUMNS = [
-  ["Name", "name"], ["Stack", null], ["Virtual size", "virtual-size", "num"], ["Allocated", null, "num"],
+  ["Name", "name"], ["Origin", null], ["Format, wrappers, source", null], ["Virtual size", "virtual-size", "num"], ["Allocated", null, "num"],
   ["Source", null, "num"], ["In memory", "cached-bytes"], ["Readers", "readers", "num"], ["State", "state"]
 ];
 
