@@ -180,6 +180,21 @@ static void tell(const struct request *r, bool is_hit)
         image_seen(r->image, r->client_number, r->first, len, is_hit);
 }
 
+/* What clients ask for is shown; also while it is waited for. */
+static void note(const struct request *r)
+{
+    const uint64_t len = content_len(r);
+
+    if (!len || r->is_head || r->content)
+        return;
+    if (!r->multi)
+        image_asked(r->image, r->first, len);
+    for (size_t i = 0; r->multi && i < r->multi->n; i++) {
+        const struct range *const span = &r->multi->parts[i].span;
+        image_asked(r->image, span->first, span->last - span->first + 1);
+    }
+}
+
 /* What is served, and how long it is. */
 static enum plt_status find_size(struct request *r, struct plt_io *io)
 {
@@ -220,8 +235,10 @@ static void disk_job(void *cookie)
     const bool has_events = kind == KIND_MANIFEST && !r->content;
     if (st == PLT_OK && !has_events)
         st = decide(r);
-    if (st == PLT_OK && !has_events)
+    if (st == PLT_OK && !has_events) {
+        note(r);
         st = read_first(r, &io.io);
+    }
     if (st == PLT_OK) {
         if (!has_events)
             tell(r, false);
@@ -385,8 +402,10 @@ static bool try_now(struct request *r, enum MHD_Result *result)
         st = read_first(r, &io.io);
     if (st == PLT_AGAIN)
         return false;
-    if (st == PLT_OK)
+    if (st == PLT_OK) {
+        note(r);
         tell(r, true);
+    }
     r->err.status = st;
     *result = st == PLT_OK ? answer_disk(r) : answer_error(r, &r->err);
     return true;

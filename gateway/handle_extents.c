@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* /v1/extents: rows, in several tools' shapes, or sums for a picture. */
+/* /v1/extents: rows, in several tools' shapes, or sums and what is in memory,
+ * for a picture. */
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,10 +92,10 @@ static enum plt_status has_parameter(const struct request *r, const char *name,
 
 static enum plt_status sums_json(struct request *r, struct plt_io *io)
 {
-    static const char *const contexts[] = {"zero", NULL};
+    static const char *const contexts[] = {"zero", "cache", NULL};
     uint64_t start, length, buckets;
     bool has_format = false;
-    unsigned unused;
+    unsigned is_live;
     enum plt_status st = take_number(r, "buckets", 0, &buckets, &r->err);
 
     if (st == PLT_OK && (!buckets || buckets > IMAGE_BUCKETS))
@@ -105,16 +106,28 @@ static enum plt_status sums_json(struct request *r, struct plt_io *io)
     if (st == PLT_OK && has_format)
         st = plt_fail(&r->err, PLT_INVALID, "sums have no format");
     if (st == PLT_OK)
-        st = take_word(r, "context", contexts, &unused, &r->err);
+        st = take_word(r, "context", contexts, &is_live, &r->err);
     if (st == PLT_OK)
         st = take_number(r, "start", 0, &start, &r->err);
     if (st == PLT_OK)
         st = take_number(r, "length", PLT_SIZE_MAX, &length, &r->err);
+    if (st != PLT_OK)
+        return st;
     r->is_dense = true;
-    r->has_validator = true;
-    return st == PLT_OK ? image_sums_json(r->image, io, start, length,
-                                          (unsigned)buckets, &r->json, &r->err)
-                        : st;
+    r->has_validator = !is_live;
+    return (is_live ? image_live_json : image_sums_json)(
+        r->image, io, start, length, (unsigned)buckets, &r->json, &r->err);
+}
+
+bool extents_look(struct request *r)
+{
+    enum plt_status st;
+    char *const context = reference_query(r->query, "context", &st);
+    const bool is_live = context && strcmp(context, "cache") == 0;
+
+    free(context);
+    return is_live &&
+           images_look(r->server->images, &r->reference, &r->image) == PLT_OK;
 }
 
 enum plt_status extents_job(struct request *r, struct plt_io *io)

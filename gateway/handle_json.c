@@ -114,8 +114,11 @@ static void json_job(void *cookie)
         st = images_members(r->server->images, &r->reference, &io.io, &r->json,
                             &r->err);
     } else {
-        st = images_open_described(r->server->images, &r->reference, &io.io,
-                                   &r->image, &r->choices, &r->err);
+        st = r->route->kind == KIND_EXTENTS && extents_look(r)
+                 ? PLT_OK
+                 : images_open_described(r->server->images, &r->reference,
+                                         &io.io, &r->image, &r->choices,
+                                         &r->err);
         if (st == PLT_OK) {
             image_enter(r->image);
             r->has_entered = true;

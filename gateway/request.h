@@ -233,6 +233,9 @@ enum MHD_Result handle_image_json(struct request *request);
 /* handle_extents.c: on the worker, request->json for the open image. */
 PLT_MUST_USE enum plt_status extents_job(struct request *request,
                                          struct plt_io *io);
+/* What is in memory is asked for, and the image is open: it is the request's.
+ * What is asked each second does not have a source asked each time. */
+bool extents_look(struct request *request);
 /* On the worker: the validator of request->text; false without memory. */
 bool extents_validate(struct request *request);
 /* The text under its validator, or 304, 412. */

@@ -388,6 +388,22 @@ enum plt_claim cache_claim(struct cache *c, uint64_t owner, uint64_t key,
     return PLT_CLAIM_FILL;
 }
 
+bool cache_peek(struct cache *c, uint64_t owner, uint64_t key, size_t len,
+                struct plt_block **block)
+{
+    struct shard *const s = shard_of(c, owner, key);
+
+    *block = NULL;
+    lock_take(&s->lock);
+    struct entry *const e = find_locked(c, s, owner, key);
+    if (e && e->state == FILLED && e->block.len == len) {
+        e->refs++;
+        *block = &e->block;
+    }
+    lock_give(&s->lock);
+    return *block != NULL;
+}
+
 static struct shard *shard_of_block(struct cache *c, struct plt_block *block)
 {
     const struct entry *const e = (const struct entry *)block;

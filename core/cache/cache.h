@@ -39,6 +39,11 @@ void cache_free(struct cache *cache);
 /* The contracts are those of struct plt_host's block_*; owner comes first. */
 enum plt_claim cache_claim(struct cache *cache, uint64_t owner, uint64_t key,
                            size_t len, bool only_hit, struct plt_block **block);
+/* Is it there, and filled?  A claim with only_hit that nobody made: no block
+ * becomes the newer or is promoted for it, and nothing is counted.  True:
+ * *block is held. */
+bool cache_peek(struct cache *cache, uint64_t owner, uint64_t key, size_t len,
+                struct plt_block **block);
 void cache_commit(struct cache *cache, struct plt_block *block);
 void cache_abandon(struct cache *cache, struct plt_block *block,
                    const struct plt_error *err);

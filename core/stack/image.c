@@ -227,9 +227,9 @@ static bool is_due(const struct images *images, const struct image *image)
            (uint64_t)images->config.revalidate_ms * NS_PER_MS;
 }
 
-enum plt_status images_peek(struct images *images,
-                            const struct reference *reference,
-                            struct image **out)
+static enum plt_status take_open(struct images *images,
+                                 const struct reference *reference,
+                                 bool is_fresh, struct image **out)
 {
     AUTO_FREE char *key = reference_key(reference);
     enum plt_status st = PLT_AGAIN;
@@ -240,7 +240,7 @@ enum plt_status images_peek(struct images *images,
     lock_take(&images->lock);
     struct image *const image = find_locked(images, hash, key);
     if (image && image->state == OPEN && !stack_has_changed(image->stack) &&
-        (image->is_checking || !is_due(images, image))) {
+        (!is_fresh || image->is_checking || !is_due(images, image))) {
         image->refs++;
         image->used_ns = clock_now();
         *out = image;
@@ -248,6 +248,20 @@ enum plt_status images_peek(struct images *images,
     }
     lock_give(&images->lock);
     return st;
+}
+
+enum plt_status images_peek(struct images *images,
+                            const struct reference *reference,
+                            struct image **out)
+{
+    return take_open(images, reference, true, out);
+}
+
+enum plt_status images_look(struct images *images,
+                            const struct reference *reference,
+                            struct image **out)
+{
+    return take_open(images, reference, false, out);
 }
 
 /* What an image of the set is opened for: a client's reference, or a URL. */

@@ -162,6 +162,12 @@ PLT_MUST_USE enum plt_status images_peek(struct images *images,
                                          const struct reference *reference,
                                          struct image **out);
 
+/* The same, however long ago it was compared with its source: for who reads no
+ * byte of it. */
+PLT_MUST_USE enum plt_status images_look(struct images *images,
+                                         const struct reference *reference,
+                                         struct image **out);
+
 /* As images_open, for someone who reads what the image says of itself and not
  * its disk: an encrypted one opens without its key, and reads of it then fail
  * with PLT_DENIED. */
@@ -253,6 +259,9 @@ PLT_MUST_USE enum plt_status image_read(struct image *image, struct plt_io *io,
  * Reads ahead of who reads in order.  Does not wait. */
 void image_seen(struct image *image, uint64_t client, uint64_t off,
                 uint64_t len, bool is_hit);
+/* A client asks for [off, off+len) of the disk, which lies inside it: kept for
+ * a while for image_live_json.  Does not wait. */
+void image_asked(struct image *image, uint64_t off, uint64_t len);
 /* Checked, merged and clipped extents of [off, off+len). */
 PLT_MUST_USE MAY_WAIT enum plt_status
 image_extents(struct image *image, struct plt_io *io, uint64_t off,
@@ -286,6 +295,24 @@ image_extents_json(struct image *image, struct plt_io *io, uint64_t start,
 enum { IMAGE_BUCKETS = 8192 };
 PLT_MUST_USE MAY_WAIT enum plt_status
 image_sums_json(struct image *image, struct plt_io *io, uint64_t start,
+                uint64_t length, unsigned buckets, json_t **out,
+                struct plt_error *err);
+
+/* What of it is in memory at this moment, and what clients ask for, for a
+ * picture that is drawn again each second:
+ *     {"start", "length", "virtual-size", "buckets", "cached": [bytes ...],
+ *      "reads": [{"start", "length", "age-ms"} ...]}
+ * "cached": bytes that a read would get out of the memory cache, decoded
+ * already; zeros are nobody's bytes, and what a local source serves is the
+ * kernel's.  It is sampled, at IMAGE_SAMPLES places at most or one for each
+ * bucket, each standing for an equal part of its bucket.  "reads": of the last
+ * 10 seconds, newest first, at most 256; requests that touch and come within
+ * half a second are one.  Nothing of the image, of the cache and of the
+ * counters changes by it, and no source is asked; it waits for the size alone.
+ * new in *out. */
+enum { IMAGE_SAMPLES = 4096 };
+PLT_MUST_USE MAY_WAIT enum plt_status
+image_live_json(struct image *image, struct plt_io *io, uint64_t start,
                 uint64_t length, unsigned buckets, json_t **out,
                 struct plt_error *err);
 

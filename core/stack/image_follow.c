@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What clients read of an image, seen from outside of it: to read ahead of
- * them.  Called for every request on event threads: no lock that all of them
- * share, no memory but once for an image. */
+ * them, and to show it.  Called for every request on event threads: no lock
+ * that all of them share, no memory but once for an image. */
 #include "stack/image_inside.h"
+#include "util/clock.h"
 
 /* The image's readers, made when the first request has to wait; NULL: nothing
  * is read ahead. */
@@ -28,6 +29,24 @@ void image_follow_release(struct image *image)
         image_trace_close(image);
     recorder_free(atomic_load(&image_follow(image)->recorder));
     readahead_free(atomic_load(&image_follow(image)->readahead));
+    recent_free(atomic_load(&image_follow(image)->recent));
+}
+
+void image_asked(struct image *image, uint64_t off, uint64_t len)
+{
+    struct image_follow *const f = image_follow(image);
+    struct recent *recent = atomic_load(&f->recent), *none = NULL;
+
+    if (!recent) {
+        recent = recent_new();
+        if (recent &&
+            !atomic_compare_exchange_strong(&f->recent, &none, recent)) {
+            recent_free(recent); /* another was first */
+            recent = none;
+        }
+    }
+    if (recent && len)
+        recent_see(recent, off, len, clock_now());
 }
 
 void image_seen(struct image *image, uint64_t client, uint64_t off,

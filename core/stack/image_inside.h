@@ -9,6 +9,7 @@
 #include "stack/image.h"
 #include "stack/prefetch.h"
 #include "stack/readahead.h"
+#include "stack/recent.h"
 #include "stack/stack.h"
 #include "stack/traces.h"
 
@@ -48,6 +49,7 @@ struct cache *image_cache(struct image *image); /* borrowed */
 struct image_follow {
     _Atomic(struct readahead *) readahead; /* NULL: not yet, or not wanted */
     _Atomic(struct recorder *) recorder;   /* NULL: nothing was ever recorded */
+    _Atomic(struct recent *) recent;       /* NULL: nobody has asked yet */
     atomic_bool has_begun; /* a read has waited: the trace was looked for */
 };
 struct image_follow *image_follow(struct image *image); /* borrowed */

@@ -86,6 +86,13 @@ PLT_MUST_USE enum plt_status node_read(struct node *node, struct plt_io *io,
 PLT_MUST_USE enum plt_status node_lend(struct node *node, struct plt_io *io,
                                        uint64_t off, uint64_t len,
                                        plt_lend_fn *emit, void *cookie);
+/* Would a read of the byte at off be served out of the cache?  Asks as for a
+ * loan and takes none: nothing waits, and neither the cache nor the counters
+ * nor a driver's idea of its readers know of it.  False of zeros, which are no
+ * block's, and of what a driver cannot lend. */
+bool node_peek(struct node *node, struct plt_io *io, uint64_t off);
+/* This thread is in node_peek. */
+bool node_is_peeking(void);
 PLT_MUST_USE enum plt_status node_extents(struct node *node, struct plt_io *io,
                                           uint64_t off, uint64_t len,
                                           plt_extent_fn *emit, void *cookie,

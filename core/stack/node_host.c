@@ -40,6 +40,11 @@ static enum plt_claim block_claim(struct plt_host *host, uint64_t key,
                                   struct plt_block **block)
 {
     struct node *const node = of(host);
+
+    if (node_is_peeking())
+        return cache_peek(cache_of(host), node->owner, key, len, block)
+                   ? PLT_CLAIM_HIT
+                   : PLT_CLAIM_FULL;
     enum plt_claim claim =
         cache_claim(cache_of(host), node->owner, key, len, only_hit, block);
 

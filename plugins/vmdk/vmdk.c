@@ -340,4 +340,4 @@ PLT_DRIVER(.name = "vmdk", .summary = "VMware's virtual disks",
            .kind = PLT_KIND_FORMAT, .threads = PLT_CONCURRENT_READS,
            .caps = PLT_CAP_NOWAIT, .probe = vmdk_probe, .open = vmdk_open,
            .close = vmdk_close, .read = vmdk_read, .extents = vmdk_extents,
-           .info = vmdk_info, .check = vmdk_check)
+           .info = vmdk_info, .check = vmdk_check, .lend = vmdk_lend)

@@ -38,6 +38,11 @@ PLT_MUST_USE enum plt_status vmdk_check(void *image, struct plt_io *io,
                                         struct plt_check *check,
                                         struct plt_error *err);
 
+/* vmdk_lend.c: as struct plt_driver's lend. */
+PLT_MUST_USE enum plt_status vmdk_lend(void *image, struct plt_io *io,
+                                       uint64_t off, uint64_t len,
+                                       plt_lend_fn *emit, void *cookie);
+
 /* The extent that holds off. */
 struct vmdk_extent *vmdk_find(const struct vmdk *v, uint64_t off);
 

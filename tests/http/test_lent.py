@@ -111,6 +111,31 @@ def kinds():
         until(lambda: lent(server) == 0)
 
 
+@case("vmdk: sparse, compressed, flat, over a parent: lent is what a copy is")
+def vmdk():
+    names = []
+    for form in ("monolithicSparse", "streamOptimized", "monolithicFlat", "twoGbMaxExtentSparse"):
+        names.append(form + ".vmdk")
+        sh(f"qemu-img convert -f raw -O vmdk -o subformat={form} d.raw {form}.vmdk", cwd=www)
+    names.append("child.vmdk")
+    sh("qemu-img create -q -f vmdk -b monolithicSparse.vmdk -F vmdk child.vmdk;"
+       "qemu-io -c 'write -P 7 9M 300k' child.vmdk", cwd=www)
+    for name in names:
+        sh(f"qemu-img convert -O raw {name} {name}.raw", cwd=www)
+        want, path = open(f"{www}/{name}.raw", "rb").read(), "/disk/web/" + name
+        assert server.get(path).body == want, name
+        for _ in range(60):
+            n = random.randrange(128 * KIB, MOST)
+            off = random.choice([random.randrange(len(want) - n), 9 * MIB - n // 2, len(want) - n])
+            assert server.range(path, off, n) == want[off:off + n], (name, off, n)
+        off = 9 * MIB - 65000
+        c = ask(server, path, off, MOST)
+        until(lambda: lent(server) >= MOST // 2)
+        head, body = rest(c)
+        assert " 206 " in head and body == want[off:off + MOST], name
+        until(lambda: lent(server) == 0)
+
+
 @case("five hundred clients that do not read hold an eighth of the memory and harm nobody")
 def slow():
     s = Platterd(origins, "--cache-size", "64M", "--revalidate", "600", unsent=UNSENT)

@@ -506,6 +506,15 @@ def sums():
     ask(path, 412, headers={"If-Match": '"x"'})
     for bad in ("0", "8193", "x", "-1", "1.5", "99999999999999999999"):
         ask("/v1/extents/lab/disk.raw?buckets=" + bad, 400, "invalid")
+    for name in IMAGES:
+        d = ask("/v1/extents/web/" + ours(name, "buckets=3&context=cache")) if ";" not in name else None
+        assert d is None or sum(d["cached"]) <= d["length"], (name, d)
+    server.get("/disk/web/top.qcow2")
+    r = server.get("/v1/extents/web/top.qcow2?buckets=4096&context=cache")
+    d = conforms("/v1/extents/x", "get", r)
+    assert d["reads"] and any(d["cached"]) and r.getheader("ETag") is None
+    ask("/v1/extents/web/top.qcow2?context=cache", 400, "invalid")
+    ask("/v1/extents/web/top.qcow2?context=cache&buckets=2&format=platter", 400, "invalid")
     for other in ("format=qemu-map", "format=platter", "context=dirty:b0", "context=x"):
         ask("/v1/extents/lab/top.qcow2?buckets=4&" + other, 400, "invalid")
 

@@ -378,6 +378,47 @@ Test(cache, what_was_read_twice_in_one_burst_goes_with_the_scan)
     cache_free(c);
 }
 
+/* Looked at later than its first burst, which would promote a block that is
+ * asked for. */
+Test(cache, a_peek_is_no_hit_and_keeps_nothing)
+{
+    struct cache *const c = cache_new(1 << 20);
+    struct plt_block *b, *half;
+    cr_assert(put(c, 1, 1, BLOCK));
+    cr_assert(put(c, 1, 2, BLOCK));
+    usleep(AFTER_BURST_US);
+    cr_assert(has(c, 1, 2, BLOCK)); /* one that came back */
+    const struct cache_stats before = stats_of(c);
+    for (unsigned i = 0; i < 1000; i++) {
+        cr_assert(cache_peek(c, 1, 1, BLOCK, &b));
+        cr_assert_eq(b->data[0], (1 * 31 + 1) & 0xff);
+        cr_assert_not(cache_block_is_kept(b));
+        cache_unref(c, b);
+        cr_assert_not(cache_peek(c, 1, 3, BLOCK, &b));
+        cr_assert_null(b);
+        cr_assert_not(cache_peek(c, 1, 1, BLOCK / 2, &b));
+        cr_assert_not(cache_peek(c, 2, 1, BLOCK, &b));
+    }
+    cr_assert_eq(cache_claim(c, 1, 4, BLOCK, false, &half), PLT_CLAIM_FILL);
+    cr_assert_not(cache_peek(c, 1, 4, BLOCK, &b)); /* nobody has filled it */
+    cache_commit(c, half);
+    cr_assert(cache_peek(c, 1, 4, BLOCK, &b));
+    cr_assert_eq(b, half);
+    cache_unref(c, b);
+    cache_unref(c, half);
+    const struct cache_stats after = stats_of(c);
+    cr_assert_eq(after.hits, before.hits);
+    cr_assert_eq(after.waits, before.waits);
+    cr_assert_eq(after.full, before.full);
+    cr_assert_eq(after.fills, before.fills + 1);
+    /* a scan takes what was only looked at, and leaves what came back */
+    for (uint64_t key = 0; key < 2000; key++)
+        cr_assert(put(c, 3, key, BLOCK));
+    cr_assert_not(cache_peek(c, 1, 1, BLOCK, &b));
+    cr_assert(has(c, 1, 2, BLOCK));
+    cache_free(c);
+}
+
 Test(cache, a_layer_that_closes_takes_its_blocks_along_but_for_held_ones)
 {
     struct cache *const c = cache_new(1 << 20);
