@@ -98,9 +98,13 @@ export function paintLive(canvas, view, live, colours) {
   c.fillStyle = colours.read;
   for (const r of live.reads) {
     c.globalAlpha = Math.max(0.15, 1 - r["age-ms"] / 10000);
-    const from = x(r.start);
-    c.fillRect(Math.floor(from), 0, Math.max(2, (r.length / view.length) * width), 4);
-    c.fillRect(Math.floor(from), top - GAP, Math.max(2, (r.length / view.length) * width), GAP);
+    const from = Math.floor(x(r.start));
+    const wide = Math.max(2, (r.length / view.length) * width);
+    c.fillRect(from, 0, wide, 6);
+    c.fillRect(from, top - GAP, wide, GAP);
+    if (r["age-ms"] > 2000) continue;
+    c.globalAlpha = 0.35;
+    c.fillRect(from, 6, wide, top - GAP - 6);
   }
   c.globalAlpha = 1;
 }
