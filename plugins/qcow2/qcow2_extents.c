@@ -159,7 +159,11 @@ enum plt_status qcow2_extents(void *image, struct plt_io *io, uint64_t off,
             n = mapped - off;
         if (n > end - off)
             n = end - off;
-        st = put_window(q, io, &e, off, n, err);
+        /* One table may stand for all of a vast disk, and nothing of it waits.
+         */
+        st = plt_io_ask(io, err);
+        if (st == PLT_OK)
+            st = put_window(q, io, &e, off, n, err);
         off += n;
         slices = slices < MAX_SLICES ? slices * 2 : slices;
     }

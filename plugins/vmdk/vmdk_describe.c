@@ -180,7 +180,9 @@ enum plt_status vmdk_extents(void *image, struct plt_io *io, uint64_t off,
         struct vmdk_extent *const e = vmdk_find(v, off);
         const uint64_t rest = e->start + e->len - off;
         uint64_t n = rest < end - off ? rest : end - off;
-        st = put_window(v, e, io, &m, off, &n, err);
+        st = plt_io_ask(io, err);
+        if (st == PLT_OK)
+            st = put_window(v, e, io, &m, off, &n, err);
         off += n;
     }
     return st;

@@ -256,6 +256,45 @@ static void check_all_extents(struct image *image, const struct checked *c,
     check_json(rows);
 }
 
+static uint64_t check_sum(const json_t *picture, const char *name, size_t n)
+{
+    const json_t *const list = json_object_get(picture, name);
+    uint64_t sum = 0;
+
+    MUST(json_array_size(list) == n);
+    for (size_t i = 0; i < n; i++)
+        sum += (uint64_t)json_integer_value(json_array_get(list, i));
+    return sum;
+}
+
+/* Of some stretch: every byte is something, and no more than all in memory. */
+static void check_picture(struct image *image, const struct checked *c,
+                          uint32_t *seed)
+{
+    const uint64_t start = check_random(seed) % c->size;
+    const uint64_t length = check_random(seed) % (c->size - start) + 1;
+    const unsigned n = check_random(seed) % 100 + 1;
+    struct plt_error err = {.at = PLT_AT_NONE};
+    struct plt_io io = check_io();
+    json_t *value = NULL;
+
+    if (check_status(image_sums_json(image, &io, start, length, n, &value,
+                                     &err)) == PLT_OK) {
+        MUST(check_sum(value, "data", n) + check_sum(value, "compressed", n) +
+                 check_sum(value, "zero", n) + check_sum(value, "hole", n) ==
+             length);
+        check_json(value);
+    }
+    image_asked(image, start, length);
+    io = check_io();
+    if (check_status(image_live_json(image, &io, start, length, n, &value,
+                                     &err)) == PLT_OK) {
+        MUST(check_sum(value, "cached", n) <= length);
+        MUST(json_array_size(json_object_get(value, "reads")) > 0);
+        check_json(value);
+    }
+}
+
 /* ---- What it says of itself ---- */
 
 typedef enum plt_status check_ask_fn(struct image *image, struct plt_io *io,
@@ -341,6 +380,7 @@ static void check_image(struct images *images, const struct reference *r,
         check_lent(image, c, &seed);
         check_far(image, c->size, &seed);
         check_all_extents(image, c, &seed);
+        check_picture(image, c, &seed);
     } else {
         c->is_whole = true;
     }

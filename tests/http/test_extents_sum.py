@@ -193,4 +193,25 @@ def million():
     assert grown < 60 * KIB, grown
 
 
+@case("a disk that says of 2^51 bytes, cluster by cluster, that they are zeros ends at the deadline")
+def vast():
+    cluster, tables = 64 * KIB, 1 << 22
+    with open("vast.qcow2", "wb") as f:
+        f.write(struct.pack(">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3, 0, 0, 16, tables * 8192 * cluster, 0,
+                            tables, 3 * cluster, 2 * cluster, 1, 0, 0, 0, 0, 0, 4, 104))
+        f.seek(cluster)
+        f.write(struct.pack(">Q", 1) * 8192)  # one table of zero clusters, for all of it
+        f.seek(3 * cluster)
+        f.write(struct.pack(">Q", 1 << 63 | cluster) * tables)
+    s = Platterd({"lab": www}, "--deadline", "2")
+    for query in ("buckets=100", "length=1P"):
+        began = time.time()
+        problem(s.get("/v1/extents/lab/vast.qcow2?" + query), 504)
+        assert time.time() - began < 10, (query, time.time() - began)
+    assert sums("lab/vast.qcow2", 2, "&length=8G", s)["zero"] == [4 << 30] * 2
+    c = socket.create_connection(("127.0.0.1", s.port))
+    c.sendall(b"GET /v1/extents/lab/vast.qcow2?buckets=9 HTTP/1.1\r\nHost: x\r\n\r\n")
+    c.close()
+
+
 main()
