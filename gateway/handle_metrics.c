@@ -71,6 +71,8 @@ static void put_plain(struct page *p, struct server *s)
          atomic_load(&s->origin_bytes)},
         {"platter_origin_requests_total", "counter", "Requests to origins.",
          atomic_load(&s->origin_requests)},
+        {"platter_workers", "gauge", "Workers, at most.",
+         workers_most(s->workers)},
         {"platter_workers_queued", "gauge", "Jobs that wait for a worker.",
          queued},
         {"platter_workers_running", "gauge", "Jobs on workers.", running},

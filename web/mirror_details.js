@@ -23,7 +23,9 @@ const FACTS = [
   ["Source", row => row.source, true],
   ["Version served", row => orNone(row.root), true],
   ["Version coming", row => orNone(row.next_root), true],
-  ["Size of the disk", row => (row.virtual_size === null ? "not known yet" : `${bytes(row.virtual_size)} (${exactBytes(row.virtual_size)})`)],
+  ["Size of the disk", row => (row.virtual_size === null
+    ? "not known yet"
+    : `${bytes(row.virtual_size)} (${exactBytes(row.virtual_size)})`)],
   ["Verified", row => (row.verified ? "each leaf, with the source's manifest" : "no: the source has no manifest, or is making it")],
   ["Signature", row => row.signature ?? "no key is configured"],
   ["Must be signed", row => yesNo(row.signed)],
@@ -58,7 +60,8 @@ const EVENTS = {complete: "good", failed: "bad", paused: "warn"};
 
 function historyCard() {
   const body = h("tbody");
-  const columns = [["Time"], ["What"], ["Took", "num"], ["Fetched", "num", FETCHED], ["Saved", "num", SAVED], ["Version"]];
+  const columns = [["Time"], ["What"], ["Took", "num"], ["Fetched", "num", FETCHED], ["Saved", "num", SAVED],
+    ["Version"]];
   const table = h("div.scroll", {tabindex: 0, role: "region", "aria-label": "What happened to it"},
     h("table", {dataset: {testid: "mirror-history"}}, h("thead", h("tr", columns.map(([label, kind, title]) =>
       h("th", {scope: "col", class: kind, title}, label)))), body));

@@ -68,8 +68,10 @@ function pager(turn) {
       const all = Math.max(total, offset + n);
       back.hidden = on.hidden = isAll;
       back.disabled = offset === 0;
-      on.disabled = n < PAGE || offset + n >= total && total > PAGE;
-      setText(words, isAll ? (n ? `${count(n)} ${n === 1 ? "mirror" : "mirrors"}` : "") : `${count(offset + 1)} to ${count(offset + n)} of ${count(all)}`);
+      on.disabled = n < PAGE || (offset + n >= total && total > PAGE);
+      setText(words, isAll
+        ? (n ? `${count(n)} ${n === 1 ? "mirror" : "mirrors"}` : "")
+        : `${count(offset + 1)} to ${count(offset + n)} of ${count(all)}`);
     }
   };
 }

@@ -202,6 +202,11 @@ void workers_free(struct workers *w)
     free(w);
 }
 
+unsigned workers_most(const struct workers *w)
+{
+    return w->max_threads;
+}
+
 void workers_load(struct workers *w, unsigned *queued, unsigned *running)
 {
     lock_take(&w->lock);

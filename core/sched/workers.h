@@ -39,6 +39,8 @@ unsigned workers_share(unsigned max_threads);
 void workers_stop(struct workers *workers);
 /* workers_stop, and free: nobody may submit any more. */
 void workers_free(struct workers *workers);
+/* How many threads it may have. */
+unsigned workers_most(const struct workers *workers);
 /* Jobs waiting and running now, for metrics. */
 void workers_load(struct workers *workers, unsigned *queued, unsigned *running);
 
