@@ -248,6 +248,19 @@ enum MHD_Result handle_origins(struct request *r)
     return answer_list(r, images_origins_json(r->server->images));
 }
 
+enum MHD_Result handle_errors(struct request *r)
+{
+    struct list_page page;
+    size_t total;
+
+    r->err.status = take_page(r, &page, &r->err);
+    if (r->err.status != PLT_OK)
+        return answer_error(r, &r->err);
+    json_t *const list =
+        errors_json(r->server->errors, page.first, page.most, &total);
+    return answer_page(r, list, &page, total);
+}
+
 enum MHD_Result handle_health(struct request *r)
 {
     return answer_text(r, MHD_HTTP_OK, "text/plain", "ok\n");
@@ -295,6 +308,7 @@ enum MHD_Result handle_index(struct request *r)
         "  /v1/trace/ORIGIN/PATH      what was read first, for the next host\n"
         "  /v1/prefetch/ORIGIN/PATH   reading it before it is asked for\n"
         "  /v1/files/ORIGIN/FOLDER/   what a folder of a local origin has\n"
+        "  /v1/errors                 what was lately answered with an error\n"
         "  /v1/origins  /v1/images    what is configured, known, open\n"
         "  /metrics  /healthz  /readyz\n"
         "  /openapi.json              all of it, described for programs\n"

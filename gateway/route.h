@@ -39,7 +39,7 @@ struct route {
     enum MHD_Result (*handle)(struct request *);
 };
 
-enum { ROUTES = 26 };
+enum { ROUTES = 27 };
 
 /* The i-th route; NULL behind the last one. */
 const struct route *route_at(size_t i);
