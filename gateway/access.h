@@ -27,7 +27,8 @@ enum access_scope {
     ACCESS_METADATA = 2, /* what there is and what it is like: GET /v1,
                             /metrics */
     ACCESS_MIRROR = 4,   /* what has the gateway fetch: traces, prefetches */
-    ACCESS_ADMIN = 8,    /* what changes it: registering images */
+    ACCESS_ADMIN = 8,    /* what changes it: registering images; what others
+                            asked in vain: /v1/errors */
     ACCESS_ALL = 15
 };
 

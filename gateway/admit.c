@@ -222,7 +222,9 @@ enum MHD_Result admit_refuse(struct request *r)
     (void)atomic_fetch_add(&r->server->refused[v], 1);
     if (v == ACCESS_NOT_SCOPE && scope_of(r) > ACCESS_METADATA &&
         !r->server->config->access.n)
-        detail = "changes are asked for from this machine only";
+        detail = r->route->change_scope && scope_of(r) == r->route->change_scope
+                     ? "changes are asked for from this machine only"
+                     : "this is told on this machine only";
     if (is_401)
         r->challenge = challenge(r);
     return answer_problem(r,

@@ -154,6 +154,7 @@ static struct MHD_Response *problem_response(struct request *r, json_t *doc)
 {
     char *const text = doc ? json_dumps(doc, JSON_INDENT(2)) : NULL;
 
+    errors_told(r, doc);
     json_decref(doc);
     if (!text || json_memory_lost() != r->json_lost) { /* it lacks something */
         json_text_free(text);

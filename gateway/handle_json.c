@@ -191,6 +191,19 @@ enum MHD_Result handle_origins(struct request *r)
     return answer_list(r, images_origins_json(r->server->images));
 }
 
+enum MHD_Result handle_errors(struct request *r)
+{
+    struct list_page page;
+    size_t total;
+
+    r->err.status = take_page(r, &page, &r->err);
+    if (r->err.status != PLT_OK)
+        return answer_error(r, &r->err);
+    json_t *const list =
+        errors_json(r->server->errors, page.first, page.most, &total);
+    return answer_page(r, list, &page, total);
+}
+
 enum MHD_Result handle_health(struct request *r)
 {
     return answer_text(r, MHD_HTTP_OK, "text/plain", "ok\n");

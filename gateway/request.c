@@ -103,6 +103,7 @@ void request_unref(struct request *r)
     image_unref(r->image);
     reference_release(&r->reference);
     free(r->list);
+    free(r->told);
     free(r->folder);
     free(r->prefix);
     free(r->own.v);

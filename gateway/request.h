@@ -17,6 +17,7 @@
 #include "access.h"
 #include "budgets.h"
 #include "content.h"
+#include "errors.h"
 #include "manifest/manifests.h"
 #include "manifest/manifest_pack.h"
 #include "multipart.h"
@@ -158,7 +159,8 @@ struct request {
 
     /* the result of a job */
     bool is_ready;
-    struct plt_error err; /* status OK: none */
+    struct plt_error err;    /* status OK: none */
+    struct error_told *told; /* what a problem document said; new, or NULL */
     json_t *choices, *json;
     char *text; /* json as it is sent; new, json_text_free */
     /* the decision on a disk request */
@@ -249,6 +251,8 @@ enum MHD_Result handle_openapi(struct request *request);
 /* handle_web.c: the page, and its files */
 enum MHD_Result handle_index(struct request *request);
 enum MHD_Result handle_web(struct request *request);
+/* handle_json.c */
+enum MHD_Result handle_errors(struct request *request);
 /* handle_files.c */
 /* Which folder, before it is asked whether its asker may. */
 PLT_MUST_USE enum plt_status files_take(struct request *request);

@@ -58,6 +58,8 @@ static const struct route routes[] = {
      read_only, handle_block},
     {"/v1/origins", "origins", KIND_PLAIN, META, 0, false, NULL, of_list,
      read_only, handle_origins},
+    {"/v1/errors", "errors", KIND_PLAIN, ADMIN, 0, false, NULL, of_list,
+     read_only, handle_errors},
     {"/v1/files/", "files", KIND_FILES, META, 0, true, NULL, of_files,
      read_only, handle_files},
     {"/v1/images", "images", KIND_PLAIN, META, ADMIN, false, NULL, of_images,

@@ -39,7 +39,7 @@ struct route {
     enum MHD_Result (*handle)(struct request *);
 };
 
-enum { ROUTES = 27 };
+enum { ROUTES = 28 };
 
 /* The i-th route; NULL behind the last one. */
 const struct route *route_at(size_t i);

@@ -181,9 +181,13 @@ static void on_completed(void *cookie, struct MHD_Connection *connection,
     if (end == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED)
         budgets_refuse(r->server->budgets, BUDGET_CLIENT_TIMEOUT, r->client,
                        r->id);
-    atomic_store(&r->is_gone, true);
+    const bool has_left = atomic_exchange(&r->is_gone, true) ||
+                          end == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED ||
+                          end == MHD_REQUEST_TERMINATED_READ_ERROR ||
+                          end == MHD_REQUEST_TERMINATED_CLIENT_ABORT;
     (void)atomic_fetch_add(&r->server->bytes_sent, atomic_load(&r->sent));
     access_log(r, end);
+    errors_ended(r->server->errors, r, has_left);
     request_unref(r);
 }
 
@@ -490,7 +494,8 @@ struct server *server_new(struct config *config)
     s->budgets = budgets_new(config->client_memory);
     if (s->budgets)
         budgets_count_json(s->budgets);
-    is_good = s->budgets && configure(s, config);
+    s->errors = errors_new();
+    is_good = s->budgets && s->errors && configure(s, config);
     if (is_good) {
         s->workers = workers_new(config->workers, config->workers * 4);
         s->watch = watch_new(s);
@@ -676,6 +681,7 @@ void server_free(struct server *s)
     images_free(s->images);
     mirrors_free(s->mirrors);
     audit_release(&s->audit);
+    errors_free(s->errors);
     tls_unload();
     budgets_free(s->budgets);
     while (s->old) {

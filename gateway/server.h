@@ -24,7 +24,7 @@ struct watch;
 struct mirrors;
 struct teller;
 
-enum { SERVER_STATUSES = 600, SERVER_ROUTES = 28 }; /* the last: none */
+enum { SERVER_STATUSES = 600, SERVER_ROUTES = 29 }; /* the last: none */
 
 struct server {
     _Atomic(const struct config *) config; /* changed by a reload */
@@ -50,6 +50,7 @@ struct server {
     _Atomic uint64_t n_reloads;
     _Atomic uint64_t refused[ACCESS_VERDICTS]; /* by access.h */
     struct audit audit;
+    struct errors *errors; /* errors.h */
     _Atomic uint64_t by_route[SERVER_ROUTES][SERVER_STATUSES];
     struct config *old; /* of before a reload: running requests may look */
 };

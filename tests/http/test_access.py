@@ -86,7 +86,7 @@ WANTS = {"read": [("GET", "/disk/lab/disk.qcow2", None), ("HEAD", "/raw/lab/disk
                     ("DELETE", "/v1/prefetch/lab/disk.raw", None),
                     ("POST", "/v1/trace/lab/disk.raw", '{"seconds": 5}'),
                     ("DELETE", "/v1/trace/lab/disk.raw", None)],
-         "admin": [("POST", "/v1/images", IMAGE), ("DELETE", "/v1/images/x", None)]}
+         "admin": [("GET", "/v1/errors", None), ("POST", "/v1/images", IMAGE), ("DELETE", "/v1/images/x", None)]}
 FREE = ["/healthz", "/readyz", "/openapi.json", "/"]
 HAS = {"reader": {"read"}, "looker": {"metadata"}, "mirrorer": {"mirror"},
        "boss": {"admin", "read", "metadata"}, "some": set()}

@@ -290,7 +290,8 @@ def t_moves(path):
     """What it tells changes by itself."""
     return template(path) in ("/metrics", "/v1/images", "/v1/images/{name}", "/v1/index/{ref}",
                               "/v1/info/{ref}", "/v1/trace/{ref}", "/v1/prefetch/{ref}",
-                              "/v1/mirrors", "/v1/mirrors/{name}", "/v1/mirrors/{name}/events")
+                              "/v1/mirrors", "/v1/mirrors/{name}", "/v1/mirrors/{name}/events",
+                              "/v1/errors")
 
 
 # ---- The server, and something of everything
@@ -892,6 +893,8 @@ def pages():
 
 @case("the service's own: metrics, health, readiness, the page")
 def service():
+    server.get("/disk/lab/bad.qcow2")
+    assert ask("/v1/errors?limit=3")[0]["layer"] == "qcow2"
     for path in ("/metrics", "/healthz", "/readyz", "/openapi.json", "/", "/healthz?x=1"):
         ask(path)
     for path in ("/", "/web/app.js", "/web/style.css", "/web/icon.svg", "/web/vendor/uplot/LICENSE"):
