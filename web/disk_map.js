@@ -4,7 +4,7 @@
 // in the gateway's memory, and the partitions, on the same axis.  The gateway adds up:
 // a disk of a million extents comes as a thousand sums, and each zoom asks for its own.
 import * as api from "./api.js";
-import {bdi, fill, h, setText} from "./dom.js";
+import {announce, bdi, fill, h, setText} from "./dom.js";
 import {bytes, count, hex, percent} from "./format.js";
 import {problemBox} from "./problem.js";
 import {bounds, paintAxis, paintBars, paintLive, paintOverview, palette} from "./map_paint.js";
@@ -32,7 +32,7 @@ export function diskMap({image, size, cluster, onOffset, signal}) {
     "aria-describedby": "map-readout", dataset: {testid: "map"}});
   const overview = h("canvas.overview", {"aria-hidden": "true", dataset: {testid: "overview"}});
   const strip = h("div.partitions", {dataset: {testid: "map-partitions"}});
-  const readout = h("p.readout", {id: "map-readout", role: "status", dataset: {testid: "map-readout"}}, " ");
+  const readout = h("p.readout", {id: "map-readout", dataset: {testid: "map-readout"}}, " ");
   const legend = h("dl.legend", {dataset: {testid: "legend"}});
   const trouble = h("div");
   const liveTrouble = h("span.dim", {dataset: {testid: "live-trouble"}});
@@ -146,7 +146,6 @@ export function diskMap({image, size, cluster, onOffset, signal}) {
     const p = partitionAt(cursor);
     if (p) parts.push(`partition ${p.number}${p.name || p.filesystem?.label ? ` “${p.filesystem?.label || p.name}”` : ""}`);
     setText(readout, parts.join(" · "));
-    canvas.setAttribute("aria-valuetext", readout.textContent);
     const shown = sums ?? {extents: 0};
     if (!sums) return;
     const totals = Object.fromEntries(KINDS.map(([k]) => [k, shown[k].reduce((a, b) => a + b, 0)]));
@@ -182,6 +181,7 @@ export function diskMap({image, size, cluster, onOffset, signal}) {
     e.preventDefault();
     paint();
     describe();
+    announce(readout.textContent); // not where a pointer only passes
   });
   canvas.addEventListener("wheel", e => {
     if (!e.ctrlKey && !e.altKey && document.activeElement !== canvas) return; // the page scrolls

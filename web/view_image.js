@@ -57,9 +57,12 @@ export async function showImage(main, address, signal) {
   const trouble = h("div");
   if (!image.path) throw new Error("an image has a name");
   main.setAttribute("aria-busy", "true");
+  const isNamed = !image.path.includes("/") && Object.keys(image.selectors).length === 0;
   let info;
+  let named = null;
   try {
-    info = await api.getInfo(image, signal);
+    [info, named] = await Promise.all([api.getInfo(image, signal),
+      isNamed ? api.getRegistered(image.path, signal).catch(() => null) : null]);
   } catch (error) {
     if (signal.aborted) return;
     fill(main, h("div.stackup", headOf(image, null), error.choices
@@ -71,7 +74,6 @@ export async function showImage(main, address, signal) {
   }
   if (signal.aborted) return;
 
-  const isNamed = !image.path.includes("/") && Object.keys(image.selectors).length === 0;
   const size = info["virtual-size"];
   const mapPlace = h("section.card.map-card", {"aria-labelledby": "map-title"},
     h("header", h("h2", {id: "map-title"}, "Disk")));
@@ -94,7 +96,7 @@ export async function showImage(main, address, signal) {
   }
 
   fill(main, h("div.stackup",
-    headOf(image, info, isNamed ? forgetButton(image, trouble) : null), trouble, mapPlace,
+    headOf(image, info, named?.registered === "request" ? forgetButton(image, trouble) : null), trouble, mapPlace,
     h("div.columns",
       h("div.stackup", stackView({image, info, signal}), hexPlace),
       h("div.stackup",
