@@ -102,12 +102,9 @@ export const listOrigins = signal => getJson("/v1/origins", signal);
 export const listFiles = async (origin, folder, prefix, limit, signal) =>
   getList(`/v1/files/${encodePath(`${origin}/${folder}`)}${query({prefix: prefix || undefined, limit})}`, signal);
 export const registerImage = entry => sendJson("/v1/images", "POST", entry);
-/** A registered image's row; null: no image is registered under this name. */
-export const getRegistered = (name, signal) => getJson(`/v1/images/${encodeURIComponent(name)}`, signal)
-  .catch(error => {
-    if (error.status === 404) return null;
-    throw error;
-  });
+/** A registered image's row; undefined: no image is registered under this name. */
+export const getRegistered = async (name, signal) =>
+  (await listImages({search: name, sort: "name", limit: 1000}, signal)).rows.find(r => r.name === name && r.registered);
 export const forgetImage = name => sendJson(`/v1/images/${encodeURIComponent(name)}`, "DELETE");
 
 export const getInfo = (image, signal) => getJson(at("info", image), signal);
