@@ -118,10 +118,13 @@ def unseen():
     global server
     kept = server
     server = Platterd({"web": nginx.url()}, "--cache-size", "16M", "--readahead", "4M", "--revalidate", "0")
+    before = None
     for name in ("top.qcow2", "stream.vmdk", "disk.raw.gz", "d.tar"):
         server.range("/disk/web/" + name, 2 * MIB, MIB)
-    time.sleep(1)  # what reads ahead and decodes has come to rest
-    before, asked = counted(), origin()
+        while counted() != before:  # until what reads ahead and decodes has come to rest
+            before = counted()
+            time.sleep(0.7)
+    asked = origin()
     assert len(before) > 20, before
     for _ in range(20):
         for name in ("top.qcow2", "stream.vmdk", "disk.raw.gz", "d.tar"):
