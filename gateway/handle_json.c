@@ -58,6 +58,40 @@ static enum plt_status checksum_json(struct request *r, struct plt_io *io,
     return r->json ? PLT_OK : plt_fail(&r->err, PLT_NOMEM, "a checksum");
 }
 
+/* A driver that says how far it is has a whole deadline from there on. */
+struct check_progress {
+    struct plt_io *io;
+    uint64_t wait_ms;
+    image_progress_fn *tell;
+    void *cookie;
+};
+
+static void on_check(void *cookie, uint64_t done, uint64_t all)
+{
+    struct check_progress *const p = (struct check_progress *)cookie;
+
+    p->io->deadline_ns = clock_after_ms(p->wait_ms);
+    p->tell(p->cookie, done, all);
+}
+
+static enum plt_status check_json(struct request *r, struct plt_io *io,
+                                  image_progress_fn *progress, void *cookie)
+{
+    struct check_progress p = {
+        .io = io,
+        .wait_ms = (uint64_t)r->server->config->deadline_s * 1000,
+        .tell = progress,
+        .cookie = cookie};
+
+    /* As of checksums: where there is nothing to check is told before. */
+    if (r->wants_events && !progress && image_has_check(r->image))
+        return PLT_OK;
+    if (progress) /* not every driver says how far it is */
+        events_keep((struct events *)cookie);
+    return image_check_json(r->image, io, MAX_FINDINGS,
+                            progress ? on_check : NULL, &p, &r->json, &r->err);
+}
+
 /* How far it reaches, or the index itself. */
 static enum plt_status index_json(struct request *r, struct plt_io *io)
 {
@@ -90,7 +124,7 @@ static enum plt_status describe(struct request *r, struct plt_io *io)
     case KIND_SNAPSHOTS:
         return image_snapshots_json(r->image, io, &r->json, &r->err);
     case KIND_CHECK:
-        return image_check_json(r->image, io, MAX_FINDINGS, &r->json, &r->err);
+        return check_json(r, io, NULL, NULL);
     case KIND_CHECKSUM:
         return checksum_json(r, io, NULL, NULL);
     case KIND_INDEX:
@@ -181,6 +215,8 @@ enum MHD_Result handle_image_json(struct request *r)
         return answer_extents(r);
     if (r->route->kind == KIND_CHECKSUM && r->wants_events)
         return answer_events(r, checksum_json);
+    if (r->route->kind == KIND_CHECK && r->wants_events)
+        return answer_events(r, check_json);
     char *const text = r->text;
     r->text = NULL;
     return answer_json_text(r, MHD_HTTP_OK, text, "application/json");

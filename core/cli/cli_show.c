@@ -361,7 +361,7 @@ static enum plt_status ask_check(struct image *image, const struct options *o,
     enum { FINDINGS = 10000 };
     struct plt_io io = cli_io();
     (void)o;
-    return image_check_json(image, &io, FINDINGS, out, err);
+    return image_check_json(image, &io, FINDINGS, NULL, NULL, out, err);
 }
 
 static void print_check(json_t *result)

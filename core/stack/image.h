@@ -323,11 +323,20 @@ PLT_MUST_USE MAY_WAIT enum plt_status
 image_snapshots_json(struct image *image, struct plt_io *io, json_t **out,
                      struct plt_error *err);
 
+/* How far something long is, in bytes: done never shrinks. */
+typedef void image_progress_fn(void *cookie, uint64_t done, uint64_t all);
+
 /* `qemu-img check --output=json`, and "findings": at most `most` of them, each
- * {"kind": "leak"|"corruption"|"error", "offset", "text"}.  new in *out. */
+ * {"kind": "leak"|"corruption"|"error", "offset", "text"}.  new in *out.
+ * progress: of the drivers that say how far they are, in bytes of what each
+ * goes over (tables, the disk that they map); between reads, on the caller's
+ * thread; or NULL.  all grows when one more layer is checked. */
 PLT_MUST_USE MAY_WAIT enum plt_status
 image_check_json(struct image *image, struct plt_io *io, size_t most,
-                 json_t **out, struct plt_error *err);
+                 image_progress_fn *progress, void *cookie, json_t **out,
+                 struct plt_error *err);
+/* A layer has something to check: image_check_json is worth a try. */
+bool image_has_check(struct image *image);
 
 /* The stack as opened, in the field names of `qemu-img info --output=json` with
  * "layers" besides, guest side first.  new; NULL without memory.  Does not
@@ -450,8 +459,6 @@ enum {
     IMAGE_BLOCK_MIN = 1 << 20,
     IMAGE_BLOCK_MAX = 16 << 20
 };
-
-typedef void image_progress_fn(void *cookie, uint64_t done, uint64_t all);
 
 /* The digest of the guest disk in hexadecimal.  algorithm: "sha256", "sha512".
  * block 0: of the disk's bytes.  Else the block hash of ovirt-imageio: the

@@ -262,7 +262,25 @@ enum plt_status image_snapshots_json(struct image *image, struct plt_io *io,
 struct findings {
     json_t *list;
     size_t most;
+    image_progress_fn *progress; /* or NULL */
+    void *cookie;
+    uint64_t before;    /* bytes of the layers that are done */
+    uint64_t done, all; /* of this layer, as it was told last */
 };
+
+/* A driver's figures are clipped, and its steps back left out. */
+static void take_progress(void *cookie, uint64_t done, uint64_t all)
+{
+    struct findings *const f = (struct findings *)cookie;
+
+    f->all = all < PLT_SIZE_MAX ? all : PLT_SIZE_MAX;
+    if (done > f->all)
+        done = f->all;
+    if (done < f->done)
+        return;
+    f->done = done;
+    f->progress(f->cookie, f->before + done, f->before + f->all);
+}
 
 static void take_finding(void *cookie, enum plt_finding kind, uint64_t at,
                          const char *text)
@@ -280,16 +298,30 @@ static void take_finding(void *cookie, enum plt_finding kind, uint64_t at,
     (void)json_array_append_new(f->list, row);
 }
 
+bool image_has_check(struct image *image)
+{
+    for (struct node *n = stack_top(image_stack(image)); n; n = n->below) {
+        if (n->driver->check)
+            return true;
+    }
+    return false;
+}
+
 enum plt_status image_check_json(struct image *image, struct plt_io *io,
-                                 size_t most, json_t **out,
+                                 size_t most, image_progress_fn *progress,
+                                 void *cookie, json_t **out,
                                  struct plt_error *err)
 {
     struct node *const top = stack_top(image_stack(image));
     bool is_checked = false;
     enum plt_status st = PLT_OK;
-    struct findings f = {.list = json_array(), .most = most};
+    struct findings f = {.list = json_array(),
+                         .most = most,
+                         .progress = progress,
+                         .cookie = cookie};
     struct plt_check c = {.struct_size = (uint32_t)sizeof(c),
                           .finding = take_finding,
+                          .progress = progress ? take_progress : NULL,
                           .cookie = &f};
 
     if (!f.list)
@@ -299,6 +331,8 @@ enum plt_status image_check_json(struct image *image, struct plt_io *io,
         if (!n->driver->check)
             continue;
         st = node_check(n, io, &c, err);
+        f.before += f.all;
+        f.done = f.all = 0;
         /* An archive may have nothing to compare its files with. */
         if (st == PLT_UNSUPPORTED && n->driver->kind != PLT_KIND_FORMAT)
             st = PLT_OK;

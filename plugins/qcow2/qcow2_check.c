@@ -40,8 +40,17 @@ struct checker {
     struct plt_check *out;
     uint64_t size, n; /* of the file: bytes, clusters */
     uint16_t *said, *seen;
-    uint8_t *buf; /* BATCH_BYTES */
+    uint8_t *buf;       /* BATCH_BYTES */
+    uint64_t done, all; /* bytes of tables; one that is not there counts as gone
+                           over */
 };
+
+/* So many tables more have been gone over. */
+static void step(struct checker *c, uint64_t n)
+{
+    c->done += n * c->q->cluster;
+    plt_check_tell(c->out, c->done, c->all);
+}
 
 __attribute__((format(printf, 4, 5))) static void found(struct checker *c,
                                                         enum plt_finding kind,
@@ -169,6 +178,17 @@ static enum plt_status take_refblock(struct checker *c, uint64_t no,
     return st;
 }
 
+/* Entries of the refcount table that are about a cluster of the file. */
+static uint64_t n_refblocks(const struct checker *c)
+{
+    const struct qcow2_header *const h = &c->q->header;
+    const uint64_t there = ((uint64_t)h->refcounts_len << h->cluster_bits) / 8;
+    const uint64_t per_block = c->q->cluster * 8 / h->refcount_bits;
+    const uint64_t needed = c->n / per_block + (c->n % per_block != 0);
+
+    return needed < there ? needed : there;
+}
+
 static enum plt_status take_refcounts(struct checker *c, struct plt_error *err)
 {
     const struct qcow2_header *const h = &c->q->header;
@@ -187,6 +207,8 @@ static enum plt_status take_refcounts(struct checker *c, struct plt_error *err)
             const uint64_t entry = plt_be64(table + (at - here));
             if (entry)
                 st = take_refblock(c, at / 8, entry, err);
+            if (at / 8 < n_refblocks(c))
+                step(c, 1);
         }
     }
     return st;
@@ -370,14 +392,21 @@ static enum plt_status check_l1(struct checker *c, uint64_t off, uint64_t count,
                                                         : sizeof(table) / 8;
         struct plt_seg seg = {off + no * 8, n * 8, table};
         st = fetch(c, &seg, 1, err);
-        for (size_t i = 0; i < n && st == PLT_OK; i++)
+        for (size_t i = 0; i < n && st == PLT_OK; i++) {
             st = add_l2(c, &b, plt_be64(table + i * 8), is_active, err);
+            step(c, 1);
+        }
         no += n;
     }
     return st == PLT_OK ? walk_batch(c, &b, is_active, err) : st;
 }
 
 /* ---- Snapshots and bitmaps ---- */
+
+static bool is_l1_good(const struct checker *c, const struct qcow2_snapshot *s)
+{
+    return !(s->l1_off & (c->q->cluster - 1)) && s->l1_count <= QCOW2_MAX_L1;
+}
 
 static enum plt_status check_snapshots(struct checker *c, struct plt_error *err)
 {
@@ -386,7 +415,7 @@ static enum plt_status check_snapshots(struct checker *c, struct plt_error *err)
 
     for (uint32_t i = 0; i < q->snapshots.n && st == PLT_OK; i++) {
         const struct qcow2_snapshot *const s = &q->snapshots.v[i];
-        if (s->l1_off & (q->cluster - 1) || s->l1_count > QCOW2_MAX_L1)
+        if (!is_l1_good(c, s))
             found(c, PLT_FINDING_CORRUPTION, s->l1_off,
                   "the L1 table of snapshot %.40s", s->about.id);
         else
@@ -501,12 +530,25 @@ static void compare(struct checker *c)
     c->out->image_end_offset = end << bits;
 }
 
+/* Of the tables, those that take time: blocks of refcounts, L2 tables. */
+static uint64_t bytes_to_go(const struct checker *c)
+{
+    uint64_t n = n_refblocks(c) + c->q->header.l1_count;
+
+    for (uint32_t i = 0; i < c->q->snapshots.n; i++) {
+        const struct qcow2_snapshot *const s = &c->q->snapshots.v[i];
+        n += is_l1_good(c, s) ? s->l1_count : 0;
+    }
+    return n * c->q->cluster;
+}
+
 static enum plt_status check_all(struct checker *c, struct plt_error *err)
 {
     const struct qcow2 *const q = c->q;
     const struct qcow2_header *const h = &q->header;
 
     c->out->total_clusters = h->size / q->cluster + (h->size % q->cluster != 0);
+    c->all = bytes_to_go(c);
     use(c, 0, q->cluster);
     enum plt_status st = take_refcounts(c, err);
     if (st == PLT_OK)

@@ -196,6 +196,7 @@ struct checker {
     struct vmdk *v;
     struct plt_io *io;
     struct plt_check *out;
+    uint64_t done, all; /* bytes of the disk, of sparse extents */
 };
 
 static void corrupt(struct checker *c, uint64_t at, const char *text)
@@ -203,6 +204,12 @@ static void corrupt(struct checker *c, uint64_t at, const char *text)
     c->out->corruptions++;
     if (c->out->finding)
         c->out->finding(c->out->cookie, PLT_FINDING_CORRUPTION, at, text);
+}
+
+static void step(struct checker *c, uint64_t bytes)
+{
+    c->done += bytes;
+    plt_check_tell(c->out, c->done, c->all);
 }
 
 static enum plt_status check_sparse(struct checker *c, struct vmdk_extent *e,
@@ -222,6 +229,7 @@ static enum plt_status check_sparse(struct checker *c, struct vmdk_extent *e,
             c->out->total_clusters +=
                 n / e->header.grain + (n % e->header.grain != 0);
             off += n;
+            step(c, n);
             continue;
         }
         st = vmdk_tables_fetch(c->v, e, c->io, &seg, 1, &tables, err);
@@ -247,19 +255,28 @@ static enum plt_status check_sparse(struct checker *c, struct vmdk_extent *e,
             off += grain < end - off ? grain : end - off;
         }
         plt_set_release(&tables, c->v->host);
+        step(c, n);
     }
     return PLT_OK;
+}
+
+static bool has_tables(const struct vmdk_extent *e)
+{
+    return e->child && e->type != VMDK_FLAT;
 }
 
 enum plt_status vmdk_check(void *image, struct plt_io *io,
                            struct plt_check *check, struct plt_error *err)
 {
-    struct checker c = {(struct vmdk *)image, io, check};
+    struct checker c = {.v = (struct vmdk *)image, .io = io, .out = check};
     enum plt_status st = PLT_OK;
+
+    for (size_t i = 0; i < c.v->n_extents; i++)
+        c.all += has_tables(&c.v->extents[i]) ? c.v->extents[i].len : 0;
 
     for (size_t i = 0; i < c.v->n_extents && st == PLT_OK; i++) {
         struct vmdk_extent *const e = &c.v->extents[i];
-        if (e->child && e->type != VMDK_FLAT)
+        if (has_tables(e))
             st = check_sparse(&c, e, err);
     }
     return st;

@@ -40,7 +40,7 @@ rows = json.load(open(sys.argv[1] + "/plugins.json"))
 by = {r["name"]: r for r in rows}
 e = by["example"]
 assert e["file"] == sys.argv[1] + "/drivers/example.so", e
-assert e["abi"] == "1.6" and e["kind"] == "format", e
+assert e["abi"] == "1.7" and e["kind"] == "format", e
 assert [o["name"] for o in e["options"]] == ["key"], e
 assert {"raw", "file", "curl", "gzip", "tar"} <= set(by), sorted(by)
 PY

@@ -300,10 +300,21 @@ static void check_picture(struct image *image, const struct checked *c,
 typedef enum plt_status check_ask_fn(struct image *image, struct plt_io *io,
                                      json_t **out, struct plt_error *err);
 
+static void check_progress(void *cookie, uint64_t done, uint64_t all)
+{
+    uint64_t *const last = (uint64_t *)cookie;
+
+    MUST(done <= all && done >= *last);
+    *last = done;
+}
+
 static enum plt_status check_check(struct image *image, struct plt_io *io,
                                    json_t **out, struct plt_error *err)
 {
-    return image_check_json(image, io, CHECK_ROWS, out, err);
+    uint64_t last = 0;
+
+    return image_check_json(image, io, CHECK_ROWS, check_progress, &last, out,
+                            err);
 }
 
 static void check_descriptions(struct image *image, struct checked *c)

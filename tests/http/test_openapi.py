@@ -568,6 +568,10 @@ def lists():
     assert ask("/v1/check/lab/leak.qcow2")["leaks"] == 1
     assert ask("/v1/check/lab/twice.qcow2")["corruptions"]
     assert ask("/v1/check/lab/mf.ova")["corruptions"]
+    for name in ("top.qcow2", "mono.vmdk", "mf.ova"):
+        r = server.get("/v1/check/lab/" + name, {"Accept": "text/event-stream"})
+        text = conforms("/v1/check/lab/" + name, "get", r)
+        assert json.loads(text.strip().rsplit("data: ", 1)[1]) == ask("/v1/check/lab/" + name)
     r = server.get("/v1/checksum/web/disk.raw?block_size=2M", {"Accept": "text/event-stream"})
     text = conforms("/v1/checksum/web/disk.raw", "get", r)
     last = json.loads(text.strip().rsplit("data: ", 1)[1])

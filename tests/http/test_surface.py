@@ -204,9 +204,46 @@ def events(text):
     """[(name, data)] of server-sent events."""
     out = []
     for block in text.decode().split("\n\n")[:-1]:
+        if block == ":":
+            continue  # a comment
         name, data = block.split("\n")
         out.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
     return out
+
+
+@case("check: its progress as server-sent events, and time for as long as it goes on")
+def check_events():
+    sse = {"Accept": "text/event-stream"}
+    sh("qemu-img create -q -f qcow2 -o cluster_size=4k,preallocation=metadata tables.qcow2 1G;"
+       "cp tables.qcow2 twin.qcow2;"
+       "qemu-img convert -O vmdk d.raw d.vmdk", cwd=www)
+    web = Nginx(www)
+    gate = Platterd({"web": web.url() + "slow/", "lab": www}, "--deadline", "6")
+    with open(www + "/tables.qcow2", "rb") as f:
+        l1_count = int.from_bytes(f.read(40)[36:], "big")
+    clusters = -(-os.path.getsize(www + "/tables.qcow2") // 4096)
+    all_ = (l1_count + -(-clusters // 2048)) * 4096
+    problem(gate.get("/v1/check/web/twin.qcow2", timeout=60), 504, "timeout")
+    r = gate.get("/v1/check/web/tables.qcow2", sse, timeout=120)
+    assert r.status == 200 and r.getheader("Content-Type") == "text/event-stream", r.status
+    assert r.body.startswith(b":\n\n")
+    got = events(r.body)
+    done = [d["bytes_done"] for name, d in got[:-1]]
+    assert {name for name, _ in got[:-1]} == {"progress"} and len(got) > 3, got
+    assert done == sorted(set(done)) and done[-1] <= all_, done
+    assert {d["bytes_total"] for _, d in got[:-1]} == {all_}, (got, all_)
+    assert got[-1][0] == "check"
+    here = json.loads(gate.get("/v1/check/lab/tables.qcow2", timeout=60).body)
+    assert {**got[-1][1], "filename": 0} == {**here, "filename": 0}
+    got = events(gate.get("/v1/check/lab/d.vmdk", sse).body)
+    assert got[0][0] == "progress" and got[0][1]["bytes_total"] == N, got
+    assert got[-1] == ("check", json.loads(gate.get("/v1/check/lab/d.vmdk").body))
+    # What is wrong with the question is told before; what fails meanwhile, after.
+    problem(gate.get("/v1/check/lab/d.raw", sse), 501, "unsupported")
+    problem(gate.get("/v1/check/lab/nothing", sse), 404, "not-found")
+    assert gate.get("/v1/check/lab/d.qcow2", sse, "HEAD").status == 200
+    name, doc = events(gate.get("/v1/check/lab/d.tar.gz", sse).body)[-1]
+    assert (name, doc["status"]) == ("error", 501), doc
 
 
 @case("checksum: its progress as server-sent events; mistakes are told before")

@@ -43,7 +43,7 @@ extern "C" {
 #endif
 
 #define PLT_ABI_MAJOR 1
-#define PLT_ABI_MINOR 6
+#define PLT_ABI_MINOR 7
 
 #define PLT_HAS(object, field)                                                 \
     ((object)->struct_size >=                                                  \
@@ -383,7 +383,7 @@ struct plt_snapshot {
 typedef bool plt_snapshot_fn(void *cookie, const struct plt_snapshot *snapshot);
 
 /* What a check finds: the counts of `qemu-img check --output=json`.  The
- * caller zeroes it and sets struct_size, finding and cookie. */
+ * caller zeroes it and sets struct_size, finding, progress and cookie. */
 enum plt_finding {
     PLT_FINDING_LEAK,       /* space that nothing uses: harmless */
     PLT_FINDING_CORRUPTION, /* what the tables say cannot all be true */
@@ -400,7 +400,22 @@ struct plt_check {
     uint64_t image_end_offset; /* bytes; behind it the file is not used */
     uint64_t total_clusters, allocated_clusters, fragmented_clusters,
         compressed_clusters;
+
+    /* ABI 1.1 ends here. */
+
+    /* How far the check is, in bytes of what the driver goes over: done grows
+     * up to all, which stays the same.  Called between reads, by the thread
+     * that checks; may be NULL.  plt_check_tell() calls it where it is there.
+     */
+    void (*progress)(void *cookie, uint64_t done, uint64_t all);
 };
+
+static inline void plt_check_tell(const struct plt_check *check, uint64_t done,
+                                  uint64_t all)
+{
+    if (PLT_HAS(check, progress) && check->progress)
+        check->progress(check->cookie, done, all);
+}
 
 /* What a source says of the bytes it serves. */
 enum plt_pin {
@@ -562,8 +577,8 @@ struct plt_driver {
                                  struct plt_error *err);
 
     /* Optional: compare all that the image says of itself; changes nothing.
-     * Adds to the counts of *check.  OK: it could be checked, whatever was
-     * found.  May wait, long. */
+     * Adds to the counts of *check, and says (1.7) how far it is.  OK: it could
+     * be checked, whatever was found.  May wait, long. */
     enum plt_status (*check)(void *image, struct plt_io *io,
                              struct plt_check *check, struct plt_error *err);
 
