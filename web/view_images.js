@@ -99,7 +99,7 @@ function head(state, changed) {
     }}, title) : title));
   function mark() {
     COLUMNS.forEach(([, key], i) => {
-      const now = state.sort.replace("-", "");
+      const now = state.sort.replace(/^-/, "");
       if (key && key === now) cells[i].setAttribute("aria-sort", state.sort[0] === "-" ? "descending" : "ascending");
       else cells[i].removeAttribute("aria-sort");
     });
