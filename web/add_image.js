@@ -5,7 +5,7 @@ import {imageHref} from "./address.js";
 import {combobox} from "./combobox.js";
 import {announce, bdi, fill, h} from "./dom.js";
 import {bytes} from "./format.js";
-import {problemBox} from "./problem.js";
+import {problemBox, usersMistake} from "./problem.js";
 
 const PROPOSALS = 50;
 
@@ -48,7 +48,7 @@ export function addImageForm(origins, onChange) {
     const image = api.imageOf(`${select.value}/${asked}`, selectors);
     path.close();
     if (!asked) {
-      fill(result, problemBox(new Error("name a file of the origin")));
+      fill(result, problemBox(usersMistake("name a file of the origin")));
       path.input.focus();
       return;
     }

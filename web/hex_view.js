@@ -4,7 +4,7 @@
 import * as api from "./api.js";
 import {fill, h, setText} from "./dom.js";
 import {bytes, count, hex, parseOffset} from "./format.js";
-import {problemBox} from "./problem.js";
+import {problemBox, usersMistake} from "./problem.js";
 
 const SHOWN = 512;
 const ROW = 16;
@@ -62,7 +62,7 @@ export function hexView({image, size, signal}) {
     e.preventDefault();
     const off = parseOffset(field.value);
     if (Number.isNaN(off) || off >= size)
-      fill(trouble, problemBox(new Error(Number.isNaN(off)
+      fill(trouble, problemBox(usersMistake(Number.isNaN(off)
         ? "an offset is like 0x200, 4096, 1.5G or 3s (sectors)" : `the disk ends at ${hex(size)}`)));
     else show(off);
   }},

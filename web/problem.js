@@ -2,6 +2,9 @@
 // An error, as the API words it: what, why, where, and the id to find it in the log.
 import {h, announce} from "./dom.js";
 
+/** An Error that is what somebody wrote, in this page's words. */
+export const usersMistake = title => Object.assign(new Error(title), {title});
+
 /** An element for an ApiError (or any Error); `again`: what a button tries anew. */
 export function problemBox(error, again) {
   announce(error.message);

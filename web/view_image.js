@@ -10,7 +10,7 @@ import {bytes, time} from "./format.js";
 import {hexView} from "./hex_view.js";
 import {membersView, partitionsView, snapshotsView} from "./inside_lists.js";
 import {jobsView} from "./jobs.js";
-import {problemBox} from "./problem.js";
+import {problemBox, usersMistake} from "./problem.js";
 import {stackView} from "./stack_view.js";
 
 const SIZE_MS = 2000; // until the end of a compressed stream is known
@@ -55,7 +55,7 @@ const isArchive = info => info.layers?.some(l => l.kind === "archive");
 export async function showImage(main, address, signal) {
   const image = imageAt(address);
   const trouble = h("div");
-  if (!image.path) throw new Error("an image has a name");
+  if (!image.path) throw usersMistake("an image has a name");
   main.setAttribute("aria-busy", "true");
   const isNamed = !image.path.includes("/") && Object.keys(image.selectors).length === 0;
   let info;

@@ -99,7 +99,7 @@ function head(state, changed) {
     }}, title) : title));
   function mark() {
     COLUMNS.forEach(([, key], i) => {
-      const now = state.sort.replace("-", "");
+      const now = state.sort.replace(/^-/, "");
       if (key && key === now) cells[i].setAttribute("aria-sort", state.sort[0] === "-" ? "descending" : "ascending");
       else cells[i].removeAttribute("aria-sort");
     });
@@ -123,11 +123,12 @@ export async function showImages(main, address, signal) {
   const before = h("button.quiet", {type: "button", disabled: true, onclick: () => turn(-1), dataset: {testid: "page-before"}}, "Previous");
   const behind = h("button.quiet", {type: "button", disabled: true, onclick: () => turn(1), dataset: {testid: "page-behind"}}, "Next");
 
-  let asking = new AbortController();
+  let asking = null; // one at a time; what is wanted goes before what is only due
   async function refresh(isWanted) {
-    if (isWanted) asking.abort();
-    asking = new AbortController();
-    const mine = asking;
+    if (asking && !isWanted) return;
+    asking?.abort();
+    const mine = new AbortController();
+    asking = mine;
     try {
       const {rows, total} = await api.listImages({...state, limit: PAGE}, mine.signal);
       if (mine.signal.aborted || signal.aborted) return;
@@ -148,6 +149,8 @@ export async function showImages(main, address, signal) {
       if (isWanted) announce(`Images: ${text}`);
     } catch (error) {
       if (error.name !== "AbortError" && !signal.aborted) fill(trouble, problemBox(error, () => refresh(true)));
+    } finally {
+      if (asking === mine) asking = null;
     }
   }
 
@@ -182,6 +185,6 @@ export async function showImages(main, address, signal) {
   }, EVERY_MS);
   signal.addEventListener("abort", () => {
     clearInterval(every);
-    asking.abort();
+    asking?.abort();
   });
 }
