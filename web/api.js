@@ -35,6 +35,7 @@ async function problemOf(response) {
 /** A Response that is good; throws ApiError.  options: fetch's, with `headers` an object. */
 async function request(path, options = {}) {
   const headers = {...options.headers};
+  const sent = token;
   if (token) headers.Authorization = `Bearer ${token}`;
   let response;
   try {
@@ -45,7 +46,8 @@ async function request(path, options = {}) {
   }
   if (response.ok) return response;
   const error = await problemOf(response);
-  if (error.status === 401) for (const fn of listeners) fn(error);
+  // Of a token that was given up meanwhile nobody needs to know.
+  if (error.status === 401 && sent === token) for (const fn of listeners) fn(error);
   throw error;
 }
 

@@ -64,6 +64,7 @@ function show() {
 
 const dialog = document.getElementById("token-dialog");
 const input = document.getElementById("token-input");
+let isAsked = false; // once for each token by itself; then it is the user who opens it
 
 function askForToken(error) {
   setText(document.getElementById("token-problem"), error ? error.message : "");
@@ -73,6 +74,7 @@ document.getElementById("token-button").addEventListener("click", () => askForTo
 dialog.addEventListener("close", () => {
   const choice = dialog.returnValue;
   if (choice === "use" || choice === "forget") {
+    isAsked = choice === "forget";
     api.setToken(choice === "use" ? input.value.trim() : "");
     setText(document.getElementById("token-button"), api.hasToken() ? "Token ✓" : "Token…");
     show();
@@ -80,9 +82,8 @@ dialog.addEventListener("close", () => {
   input.value = "";
   dialog.returnValue = "";
 });
-let isAsked = false; // once by itself; then it is the user who opens it
 api.onUnauthorized(error => {
-  if (!isAsked || api.hasToken()) askForToken(error);
+  if (!isAsked) askForToken(error);
   isAsked = true;
 });
 

@@ -54,7 +54,7 @@ def make_edge(up):
     sh(["minisign", "-G", "-W", "-p", tmp + "/mirror.pub", "-s", tmp + "/mirror.key"])
     edge = Platterd({"up": up.url("/"), "here": www}, "--state", tmp + "/state-edge",
                     "--mirror-key", tmp + "/mirror.pub")
-    for name, at, more in (("whole", "base.qcow2", {}), ("slow", "disk.raw", {"bandwidth": 65536}),
+    for name, at, more in (("whole", "base.qcow2", {}), ("slow", "slow.raw", {"bandwidth": 65536}),
                            ("held", "top.qcow2", {"bandwidth": 65536}),
                            ("unsigned", "one.raw", {"signed": True})):
         ask(edge, "/v1/mirrors", "POST", name=name, source=up.url("/disk/lab/" + at), **more)
@@ -90,6 +90,8 @@ BED = {
     "up": up.url(""), "edge": edge.url(""),
     "mirrors": {"complete": "whole", "mirroring": "slow", "paused": "held", "failed": "unsigned"},
     "hostile": HOSTILE, "snapshots": SNAPSHOTS, "labels": LABELS, "secret": "disk-key",
+    # For gateways of a case's own.
+    "bin": BIN, "folder": www, "tmp": tmp, "mirror_key": tmp + "/mirror.pub",
     "shots": os.environ.get("PLATTER_SHOTS", TOP + "/build/screenshots"),
 }
 

@@ -79,6 +79,9 @@ def archives():
     """Several disks in one file: 300.  Names of members are whatever somebody likes."""
     with open(www + "/one.raw", "wb") as f:
         f.write(random.randbytes(MIB) + bytes(MIB))
+    # Nothing of it is anywhere else: a mirror of it has to fetch all.
+    with open(www + "/slow.raw", "wb") as f:
+        f.write(random.randbytes(48 * MIB))
     with tarfile.open(www + "/two.tar", "w", format=tarfile.PAX_FORMAT) as t:
         for name in ("one.raw", "two.raw"):
             t.add(www + "/one.raw", arcname=name)
