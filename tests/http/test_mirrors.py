@@ -351,7 +351,9 @@ def rot():
     gate.complete("m")
     damage(gate.state + "/store")
     gate.disk("m", DATA)
-    gate.until("m", lambda m: m["repaired"] and m["state"] == "complete")
+    m = gate.until("m", lambda m: m["repaired"] and m["state"] == "complete")
+    leaves = sum(r["count"] for r in m["history"] if r["event"] == "repaired")
+    assert leaves == m["repaired"], (leaves, m["repaired"], m["history"])
     state = gate.state
     gate.stop()
     gate = Edge("--scrub-rate", "64M", state=state)
