@@ -8,7 +8,7 @@
 #include "cli/cli.h"
 #include "util/clock.h"
 
-enum { LINE_EVERY_S = 10 };
+enum { LINE_EVERY_S = 10, HISTORY_SHOWN = 8 };
 
 static double share_of(json_t *row)
 {
@@ -123,6 +123,39 @@ static void show_settings(json_t *row)
         put("error", "%s%s%s", cli_red(), cli_text(row, "error"), cli_plain());
 }
 
+/* The newest few; all of them are in --json. */
+static void show_history(json_t *row)
+{
+    json_t *const rows = json_object_get(row, "history");
+    char reused[32], fetched[32], took[24];
+    json_t *event;
+    size_t i;
+
+    json_array_foreach(rows, i, event)
+    {
+        const json_int_t count = cli_number(event, "count");
+        if (i == HISTORY_SHOWN)
+            break;
+        (void)printf("  %-10s %s  %s", i ? "" : "history",
+                     cli_text(event, "time"), cli_text(event, "event"));
+        if (count > 1)
+            (void)printf(" (%" JSON_INTEGER_FORMAT ")", count);
+        if (json_is_integer(json_object_get(event, "seconds"))) {
+            progress_time((double)cli_number(event, "seconds"), took);
+            (void)printf(" in %s", took);
+        }
+        if (json_is_integer(json_object_get(event, "bytes_fetched"))) {
+            cli_size_text((uint64_t)cli_number(event, "bytes_fetched"),
+                          fetched);
+            cli_size_text((uint64_t)cli_number(event, "bytes_reused"), reused);
+            (void)printf(", %s fetched, %s reused", fetched, reused);
+        }
+        if (*cli_text(event, "error"))
+            (void)printf(": %s", cli_text(event, "error"));
+        (void)putchar('\n');
+    }
+}
+
 void mirror_show(json_t *row)
 {
     char bar[PROGRESS_BAR + 1], local[32], total[32], size[32];
@@ -142,6 +175,7 @@ void mirror_show(json_t *row)
     show_traffic(row);
     show_trust(row);
     show_settings(row);
+    show_history(row);
 }
 
 /* One line on a terminal, written over; else one now and then, for a log. */

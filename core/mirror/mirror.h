@@ -134,6 +134,12 @@ PLT_MUST_USE MAY_WAIT enum plt_status mirrors_change(struct mirrors *mirrors,
  * - "error": text, or null: what is wrong now, naming who is to blame
  * - "since", "checked", "completed": RFC 3339, or null
  * - "versions": how many are kept: readers have the others open
+ * - "history": what happened to it, newest first, at most 32 rows: "time" (RFC
+ *   3339), "event" ("made", "version", "complete", "paused", "resumed",
+ *   "waiting", "failed", "repaired"), "count" (how often, one after the other;
+ *   of "repaired": leaves), "root", and of "complete" "bytes_fetched",
+ *   "bytes_reused" and "seconds" since the version came, of "waiting" and
+ *   "failed" "error"; null: not known, or not of this event.  Not in the list
  *
  * new in *out.  PLT_NOT_FOUND.  Does not wait. */
 PLT_MUST_USE enum plt_status mirrors_json(struct mirrors *mirrors,

@@ -202,6 +202,9 @@ static void repaired(struct version *v, uint64_t g, size_t n)
         return;
     (void)atomic_fetch_add(&v->counts.repaired, n);
     (void)atomic_fetch_add(&v->mirrors->repaired, n);
+    lock_take(&v->mirror->lock);
+    history_note(v->mirror, HISTORY_REPAIRED, v, n, NULL);
+    lock_give(&v->mirror->lock);
     mirror_changed(v->mirror);
 }
 

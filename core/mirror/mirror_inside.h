@@ -14,6 +14,7 @@
 
 #include "manifest/manifest_file.h"
 #include "mirror/mirror.h"
+#include "mirror/mirror_history.h"
 #include "stack/provided.h"
 #include "stack/reference.h"
 #include "util/lock.h"
@@ -134,7 +135,8 @@ struct mirror {
     enum plt_status error_status;
     uint64_t away_ns; /* the source could not be reached, then; 0: it can */
     char since[24], checked[24], completed[24]; /* RFC 3339 or "" */
-    _Atomic uint64_t changes;                   /* mirrors_change_count */
+    struct history history;
+    _Atomic uint64_t changes; /* mirrors_change_count */
     _Atomic unsigned n_versions;
     /* bytes that came in each of the last seconds */
     _Atomic uint64_t rate_second[8], rate_bytes[8];
@@ -168,6 +170,7 @@ struct mirrors {
     struct lock save_lock;
     atomic_bool is_unsaved; /* mirrors.json is not what it should be: the disk
                                failed, or was full */
+    atomic_bool has_news;   /* a history has what mirrors.json has not */
     struct lock versions_lock; /* guards the next two; taken last */
     struct version *versions;  /* all that are alive */
     size_t n_versions;
@@ -218,6 +221,11 @@ void mirrors_wake(struct mirrors *mirrors);
 void mirror_changed(struct mirror *mirror);
 /* References to all, at that moment: new array of *n, each to be let go. */
 struct mirror **mirrors_all(struct mirrors *mirrors, size_t *n);
+
+/* ---- mirror_status.c ---- */
+
+/* What is wrong, as JSON: null for ""; new, NULL without memory. */
+json_t *mirror_error_json(const char *error);
 
 /* ---- mirror_version.c ---- */
 

@@ -13,6 +13,8 @@
 enum {
     TICK_MS = 500,
     SAVE_AGAIN_MS = 5000,
+    SAVE_NEWS_MS = 30000, /* of histories: what happened is not worth a write
+                             each time */
     SWEEP_EACH_S = 3600,
     SCRUB_STEP = 4 << 20
 };
@@ -175,11 +177,18 @@ static uint64_t scrub(struct mirrors *all)
 
 /* ---- */
 
+static void save(struct mirrors *all)
+{
+    struct plt_error ignored; /* it was told when it failed first */
+
+    ignored.status = mirrors_save(all, &ignored);
+}
+
 void *keeper_run(void *arg)
 {
     struct mirrors *const all = (struct mirrors *)arg;
     uint64_t scrub_ns = clock_after_ms(1000);
-    uint64_t save_ns = 0;
+    uint64_t save_ns = 0, news_ns = 0;
     uint64_t sweep_ns = clock_after_ms((uint64_t)SWEEP_EACH_S * 1000);
 
     while (!is_stopped(all)) {
@@ -190,10 +199,11 @@ void *keeper_run(void *arg)
         }
         if (all->config.scrub_rate && now >= scrub_ns)
             scrub_ns = scrub(all);
-        if (atomic_load(&all->is_unsaved) && now >= save_ns) {
-            struct plt_error ignored; /* it was told when it failed first */
-            ignored.status = mirrors_save(all, &ignored);
+        if ((atomic_load(&all->is_unsaved) && now >= save_ns) ||
+            (atomic_load(&all->has_news) && now >= news_ns)) {
+            save(all);
             save_ns = clock_after_ms(SAVE_AGAIN_MS);
+            news_ns = clock_after_ms(SAVE_NEWS_MS);
         }
         seeds_tick(all->seeds);
         lock_take(&all->lock);
@@ -201,5 +211,7 @@ void *keeper_run(void *arg)
             (void)cond_wait(&all->work, &all->lock, clock_after_ms(TICK_MS));
         lock_give(&all->lock);
     }
+    if (atomic_load(&all->has_news))
+        save(all);
     return NULL;
 }

@@ -313,6 +313,8 @@ static enum plt_status take_version(struct mirror *m, struct version *v,
         m->coming = NULL;
         m->completed[0] = '\0';
     }
+    if (!v->is_passing)
+        history_note(m, HISTORY_VERSION, v, 1, NULL);
     /* Whoever has waited for this reads first. */
     atomic_store(&m->turn_ns, clock_now());
     if (!is_beside)

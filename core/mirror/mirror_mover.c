@@ -54,6 +54,10 @@ void mirror_failed(struct mirror *m, const struct plt_error *err)
                    err->status == PLT_NOMEM || err->status == PLT_CORRUPT;
     if (m->is_failed)
         m->due_ns = clock_after_ms(MIRROR_RETRY_MAX_MS);
+    /* A busy one is no failure: its manifest is being made, or it is full. */
+    if (err->status != PLT_BUSY)
+        history_note(m, m->is_failed ? HISTORY_FAILED : HISTORY_WAITING, NULL,
+                     1, error);
     cond_wake_all(&m->moved);
     lock_give(&m->lock);
     mirror_changed(m);
@@ -176,6 +180,7 @@ static enum plt_status switch_to(struct mirror *m, struct version *v,
         m->coming = NULL;
     }
     mirror_time(m->completed);
+    history_note(m, HISTORY_COMPLETE, v, 1, NULL);
     cond_wake_all(&m->moved);
     lock_give(&m->lock);
     if (is_coming)

@@ -51,11 +51,12 @@ static json_t *mirror_state(struct mirror *m)
     lock_take(&m->lock);
     const bool is_removed = m->is_removed;
     json_t *const row =
-        is_removed ? NULL
-                   : json_pack("{s:o, s:b, s:s, s:s, s:O}", "entry",
-                               entry_json(&m->entry), "paused", m->is_paused,
-                               "since", m->since, "completed", m->completed,
-                               "versions", versions);
+        is_removed
+            ? NULL
+            : json_pack("{s:o, s:b, s:s, s:s, s:O, s:o}", "entry",
+                        entry_json(&m->entry), "paused", m->is_paused, "since",
+                        m->since, "completed", m->completed, "versions",
+                        versions, "history", history_state(&m->history));
     if (row && m->current && !m->current->is_passing)
         (void)json_array_append_new(versions,
                                     version_json(m->current, "current"));
@@ -99,6 +100,7 @@ enum plt_status mirrors_save(struct mirrors *all, struct plt_error *err)
 
     lock_take(&all->save_lock);
     const uint64_t lost = json_memory_lost();
+    atomic_store(&all->has_news, false); /* what comes now is for the next */
     struct mirror **const list = mirrors_all(all, &n);
     json_t *const rows = json_array();
     for (size_t i = 0; i < n; i++) {
@@ -222,6 +224,7 @@ static enum plt_status load_one(struct mirrors *all, json_t *row,
     (void)snprintf(m->since, sizeof(m->since), "%s", text_of(row, "since"));
     (void)snprintf(m->completed, sizeof(m->completed), "%s",
                    text_of(row, "completed"));
+    history_load(&m->history, json_object_get(row, "history"));
     st = mirrors_list(all, m, err);
     json_array_foreach(json_object_get(row, "versions"), i, version)
     {

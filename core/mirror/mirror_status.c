@@ -24,7 +24,7 @@ static void set_time(json_t *row, const char *key, const char *text)
 
 /* It may have been cut within a character, or be a source's: then all that is
  * not ASCII is a '?', as JSON has no other texts than UTF-8. */
-static void set_error(json_t *row, const char *error)
+json_t *mirror_error_json(const char *error)
 {
     char text[sizeof(((struct mirror *)NULL)->error)];
     json_t *const value = error[0] ? json_string(error) : json_null();
@@ -32,7 +32,7 @@ static void set_error(json_t *row, const char *error)
     (void)snprintf(text, sizeof(text), "%s", error);
     for (char *p = text; *p; p++)
         *p = (unsigned char)*p < 0x80 ? *p : '?';
-    set(row, "error", value ? value : json_string(text));
+    return value ? value : json_string(text);
 }
 
 static void set_root(json_t *row, const char *key, struct version *v)
@@ -102,7 +102,7 @@ static json_t *siblings_locked(struct mirror *m)
     return list;
 }
 
-static json_t *mirror_row(struct mirror *m)
+static json_t *mirror_row(struct mirror *m, bool with_history)
 {
     lock_take(&m->lock);
     struct version *const v = m->coming ? m->coming : m->current;
@@ -124,11 +124,13 @@ static json_t *mirror_row(struct mirror *m)
     set(row, "signature",
         v && v->signature[0] ? json_string(v->signature) : json_null());
     set(row, "siblings", siblings_locked(m));
-    set_error(row, m->error);
+    set(row, "error", mirror_error_json(m->error));
     set_time(row, "since", m->since);
     set_time(row, "checked", m->checked);
     set_time(row, "completed", m->completed);
     set_number(row, "versions", atomic_load(&m->n_versions));
+    if (with_history)
+        set(row, "history", history_json(&m->history));
     lock_give(&m->lock);
     return row;
 }
@@ -140,7 +142,7 @@ enum plt_status mirrors_json(struct mirrors *all, const char *name,
 
     if (!m)
         return plt_fail(err, PLT_NOT_FOUND, "there is no mirror %.64s", name);
-    *out = mirror_row(m);
+    *out = mirror_row(m, true);
     mirror_unref(m);
     return *out ? PLT_OK : plt_fail(err, PLT_NOMEM, "a mirror's state");
 }
@@ -152,7 +154,7 @@ json_t *mirrors_list_json(struct mirrors *all)
 
     struct mirror **const list = mirrors_all(all, &n);
     for (size_t i = 0; i < n; i++) {
-        (void)json_array_append_new(rows, mirror_row(list[i]));
+        (void)json_array_append_new(rows, mirror_row(list[i], false));
         mirror_unref(list[i]);
     }
     free(list);

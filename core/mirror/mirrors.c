@@ -31,6 +31,7 @@ void mirror_unref(struct mirror *m)
         return;
     ASSERT(!m->current && !m->coming);
     entry_release(&m->entry);
+    history_release(&m->history);
     cond_release(&m->moved);
     lock_release(&m->lock);
     free(m);
@@ -482,6 +483,11 @@ enum plt_status mirrors_add(struct mirrors *all, json_t *asked, bool *is_new,
                       "the source is a mirror of this gateway");
     } else {
         m = mirror_new(all, &entry);
+        if (m) {
+            lock_take(&m->lock);
+            history_note(m, HISTORY_MADE, NULL, 1, NULL);
+            lock_give(&m->lock);
+        }
         st = m ? mirrors_list(all, m, err)
                : plt_fail(err, PLT_NOMEM, "a mirror");
         if (st == PLT_OK)
@@ -543,6 +549,8 @@ enum plt_status mirrors_pause(struct mirrors *all, const char *name, bool on,
         m->is_paused = was;
     /* As it is by now: of two who ask at once either may be the last here. */
     atomic_store(&m->is_halted, m->is_paused || m->is_removed);
+    if (st == PLT_OK && (was != on || (!on && m->is_failed)))
+        history_note(m, on ? HISTORY_PAUSED : HISTORY_RESUMED, NULL, 1, NULL);
     if (st == PLT_OK && !on) {
         m->must_look = true;
         m->failures = 0;

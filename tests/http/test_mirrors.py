@@ -252,6 +252,67 @@ def restarts():
     gate.stop()
 
 
+@case("history: what happened, newest first, bounded; it outlives a restart")
+def history():
+    def told(name):
+        rows = gate.row(name)["history"]
+        assert [r["time"] for r in rows] == sorted((r["time"] for r in rows), reverse=True), rows
+        return rows
+
+    events = lambda name: [r["event"] for r in told(name)]
+    gate = Edge()
+    gate.add("m", source("a.raw"))
+    m = gate.complete("m")
+    done, version, made = told("m")
+    assert [r["event"] for r in (done, version, made)] == ["complete", "version", "made"]
+    assert done["root"] == version["root"] == m["root"] and made["root"] is None, (done, made)
+    assert done["bytes_fetched"] == m["bytes_fetched"] and done["bytes_reused"] == m["bytes_reused"]
+    assert 0 <= done["seconds"] < 40 and version["seconds"] is None and done["error"] is None, done
+    assert all("history" not in row for row in json.loads(gate.get("/v1/mirrors").body))
+    # What is asked for again is no event.
+    for paused in (True, True, False, False):
+        gate.change("m", paused=paused)
+    assert events("m") == ["resumed", "paused", "complete", "version", "made"]
+    # A source that is not there: a row of each time that somebody tries.
+    gate.add("lost", source("no-such.raw"))
+    m = gate.until("lost", lambda m: m["state"] == "failed")
+    assert events("lost") == ["failed", "made"] and told("lost")[0]["error"] == m["error"], m
+    gate.change("lost", paused=False)
+    gate.until("lost", lambda m: len(m["history"]) == 4)
+    assert events("lost") == ["failed", "resumed", "failed", "made"]
+    before = {name: told(name) for name in ("m", "lost")}
+    state = gate.state
+    gate.stop()
+    gate = Edge(state=state)
+    assert told("m") == before["m"]
+    assert told("lost")[1:] == before["lost"][1:]  # it fails on, and that is counted
+    assert told("lost")[0]["count"] >= before["lost"][0]["count"]
+    # No more than 32: the oldest go.
+    for _ in range(20):
+        gate.change("m", paused=True)
+        gate.change("m", paused=False)
+    assert events("m") == ["resumed", "paused"] * 16
+    # Killed: what was made, and each version, is kept.
+    gate.add("k", source("a.raw"))
+    gate.complete("k")
+    before = told("k")
+    kill(gate)
+    gate = Edge(state=state)
+    assert told("k") == before and len(told("m")) == 32
+    gate.stop()
+
+
+@case("history: an upstream that is away is one row that counts")
+def history_away():
+    port = free_port()
+    gate = Edge(origins={"off": f"http://127.0.0.1:{port}/"})
+    gate.add("m", f"http://127.0.0.1:{port}/disk/x")
+    m = gate.until("m", lambda m: m["history"][0]["count"] >= 3)
+    assert [r["event"] for r in m["history"]] == ["waiting", "made"], m["history"]
+    assert m["state"] == "mirroring" and m["history"][0]["error"] == m["error"], m
+    gate.stop()
+
+
 # ---- What this host has already
 
 @case("seeds: an earlier version in another format costs only what is new")
@@ -290,7 +351,9 @@ def rot():
     gate.complete("m")
     damage(gate.state + "/store")
     gate.disk("m", DATA)
-    gate.until("m", lambda m: m["repaired"] and m["state"] == "complete")
+    m = gate.until("m", lambda m: m["repaired"] and m["state"] == "complete")
+    leaves = sum(r["count"] for r in m["history"] if r["event"] == "repaired")
+    assert leaves == m["repaired"], (leaves, m["repaired"], m["history"])
     state = gate.state
     gate.stop()
     gate = Edge("--scrub-rate", "64M", state=state)
