@@ -56,22 +56,23 @@ function factsCard() {
   };
 }
 
-const EVENTS = {complete: "good", failed: "bad", paused: "warn"};
+const EVENTS = {complete: "good", failed: "bad", paused: "warn", waiting: "warn", repaired: "warn"};
 
 function historyCard() {
   const body = h("tbody");
   const columns = [["Time"], ["What"], ["Took", "num"], ["Fetched", "num", FETCHED], ["Saved", "num", SAVED],
     ["Version"]];
   const table = h("div.scroll", {tabindex: 0, role: "region", "aria-label": "What happened to it"},
-    h("table", {dataset: {testid: "mirror-history"}}, h("thead", h("tr", columns.map(([label, kind, title]) =>
+    h("table.history", {dataset: {testid: "mirror-history"}}, h("thead", h("tr", columns.map(([label, kind, title]) =>
       h("th", {scope: "col", class: kind, title}, label)))), body));
   const none = h("p.dim", "Nothing has been noted of it yet.");
   let last = "";
   const entry = e => h("tr", {},
-    h("td", h("time", {datetime: e.time}, time(e.time))),
+    h("td", h("time.nowrap", {datetime: e.time}, time(e.time))),
     h("td", h("span", {class: `chip ${EVENTS[e.event] ?? ""}`.trim()}, e.event),
+      e.count > 1 ? h("span.dim", ` ×${count(e.count)}`) : null,
       e.error ? h("p.mirror-error", bdi(e.error)) : null),
-    h("td.num", duration(e.seconds)),
+    h("td.num", e.seconds === 0 ? "<1 s" : duration(e.seconds)),
     h("td.num", bytes(e.bytes_fetched)),
     h("td.num", bytes(e.bytes_reused)),
     h("td", e.root ? h("code", {title: e.root}, e.root.slice(0, 12)) : "–"));
@@ -136,7 +137,8 @@ export async function showMirror(main, name, signal) {
   const page = [
     h("section.card", {"aria-label": "How far it is"},
       h("div.mirror-progress", bar.el), h("dl.figures", local, speed, left, fetched, saved), error),
-    h("div.columns", {}, facts.el, h("div.stackup", {}, change.el, history.el))
+    h("div.columns", {}, facts.el, change.el),
+    history.el // last: it grows, and nothing beneath it moves
   ];
   const place = h("div.stackup");
   let isThere = false;

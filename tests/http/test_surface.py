@@ -192,7 +192,7 @@ def cancelled():
     s = socket.create_connection(("127.0.0.1", server.port))
     s.sendall(b"GET /v1/checksum/lab/big.raw HTTP/1.1\r\nHost: x\r\n\r\n")
     time.sleep(1)
-    assert 1 <= metric("platter_workers_running") <= metric("platter_workers") == 256
+    assert metric("platter_workers_running") >= 1
     s.close()
     end = time.time() + 20
     while metric("platter_workers_running") and time.time() < end:
@@ -637,6 +637,7 @@ def metrics():
     for name in ("platter_driver_seconds_total", "platter_driver_reads_total", "platter_images_open",
                  "platter_index_decoded_bytes", "platter_source_read_seconds_count"):
         assert metric(name) > 0, name
+    assert metric("platter_workers_running") <= metric("platter_workers") == 256
 
 
 @case("readyz: false while the state folder cannot be written")
