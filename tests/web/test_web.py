@@ -91,7 +91,7 @@ BED = {
     "mirrors": {"complete": "whole", "mirroring": "slow", "paused": "held", "failed": "unsigned"},
     "hostile": HOSTILE, "snapshots": SNAPSHOTS, "labels": LABELS, "secret": "disk-key",
     # For gateways of a case's own.
-    "bin": BIN, "folder": www, "tmp": tmp, "mirror_key": tmp + "/mirror.pub",
+    "bin": BIN, "folder": www, "web": nginx.url(), "tmp": tmp, "mirror_key": tmp + "/mirror.pub",
     "shots": os.environ.get("PLATTER_SHOTS", TOP + "/build/screenshots"),
 }
 
