@@ -68,8 +68,10 @@ def make_edge(up):
 
 web_images.make()
 nginx = Nginx(www)
+mute = socket.create_server(("127.0.0.1", 0))  # accepted by the kernel, and answered by nobody
 main_gate = Platterd({"lab": www, "web": nginx.url(), "slow": nginx.url() + "slow/",
-                      "gone": "http://127.0.0.1:9/"}, "--state", tmp + "/state-main", "--deadline", "5",
+                      "gone": "http://127.0.0.1:9/",
+                      "mute": f"http://127.0.0.1:{mute.getsockname()[1]}/"}, "--state", tmp + "/state-main", "--deadline", "5",
                      "--secret", f"disk-key={tmp}/disk.key", "--image", "golden=lab/gce.tar.gz",
                      "--revalidate", "1")
 many = Platterd({}, "--config", write_config("many", images=registered()))
@@ -82,13 +84,14 @@ edge = make_edge(up)
 
 BED = {
     # Everything but mirrors: origins lab (a folder), web and slow (nginx; 512 KiB/s),
-    # gone (nobody there); the secret disk-key, the name golden.
+    # gone (nobody there), mute (never answers); the secret disk-key, the name golden.
     "main": main_gate.url(""),
     "many": many.url(""), "registered": len(registered()),
     "bare": bare.url(""),  # nothing was ever asked of it
     "closed": closed.url(""), "tokens": {name: "token-of-" + name for name in TOKENS},
     "up": up.url(""), "edge": edge.url(""),
     "mirrors": {"complete": "whole", "mirroring": "slow", "paused": "held", "failed": "unsigned"},
+    "www": www,  # the folder of lab, for what other tools say of it
     "hostile": HOSTILE, "snapshots": SNAPSHOTS, "labels": LABELS, "secret": "disk-key",
     # For gateways of a case's own.
     "bin": BIN, "folder": www, "web": nginx.url(), "tmp": tmp, "mirror_key": tmp + "/mirror.pub",

@@ -88,6 +88,8 @@ def archives():
     with tarfile.open(www + "/hostile.tar", "w", format=tarfile.PAX_FORMAT) as t:
         for name in HOSTILE.values():
             t.add(www + "/one.raw", arcname=name)
+    with open(www + "/odd.raw", "wb") as f:  # no multiple of a sector
+        f.write(random.randbytes(MIB + 777))
     for name in HOSTILE.values():
         os.link(www + "/one.raw", f"{www}/{name}")
 
@@ -105,6 +107,8 @@ def broken():
     with open(www + "/broken.qcow2", "r+b") as f:
         f.seek(36)
         f.write(struct.pack(">I", 1 << 30))  # entries of the L1 table
+    # What policy refuses.
+    run("qemu-img create -q -u -f qcow2 -b /etc/hostname -F raw away.qcow2 1M")
 
 
 def encrypted():
