@@ -14,7 +14,7 @@ function section(id, title, testid) {
   const note = h("span.dim", "…");
   const place = h("div.inside", {dataset: {testid}});
   const el = h("section.card", {"aria-labelledby": id}, h("header", h("h2", {id}, title), note), place);
-  const table = (columns, rows) => fill(place, h("div.scroll", {tabindex: "0", role: "region", "aria-labelledby": id},
+  const table = (columns, rows) => fill(place, h("div.scroll", {tabindex: "0", role: "group", "aria-labelledby": id},
     h("table", h("thead", h("tr", columns.map(c => h(`th${c.endsWith("#") ? ".num" : ""}`, {scope: "col"}, c.replace("#", ""))))),
       h("tbody", rows))));
   return {el, note: text => setText(note, text), table, place};
