@@ -44,6 +44,7 @@ export function diskMap({image, size, cluster, onOffset, signal}) {
 
   // ---- Asking ----
 
+  let isAway = false; // nobody answered
   async function ask() {
     asking.abort();
     asking = new AbortController();
@@ -53,13 +54,16 @@ export function diskMap({image, size, cluster, onOffset, signal}) {
       const got = await api.getExtentSums(image, start, length, bucketsOf(length), mine);
       if (mine.aborted || signal.aborted) return;
       sums = got;
+      isAway = false;
       if (length === size) whole = got;
       fill(trouble);
       canvas.dataset.shown = `${start}+${length}`;
       paint();
       describe();
     } catch (error) {
-      if (!mine.aborted && !signal.aborted) fill(trouble, problemBox(error, ask));
+      if (mine.aborted || signal.aborted) return;
+      isAway = error.status === 0;
+      fill(trouble, problemBox(error, ask));
     }
   }
 
@@ -72,6 +76,7 @@ export function diskMap({image, size, cluster, onOffset, signal}) {
       const got = await api.getActivity(image, start, length, bucketsOf(length), signal);
       if (view.start === start && view.length === length) live = got;
       setText(liveTrouble, "");
+      if (isAway) ask();
       paint();
     } catch (error) {
       if (!signal.aborted) setText(liveTrouble, error.message);

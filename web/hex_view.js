@@ -73,7 +73,7 @@ export function hexView({image, size, signal}) {
   const el = h("section.card", {"aria-labelledby": "hex-title", id: "bytes"},
     h("header", h("h2", {id: "hex-title"}, "Bytes"), h("span.dim", {id: "hex-help"}, "0x200, 4096, 1.5G, or 3s for sectors")),
     form, trouble,
-    h("div.scroll.hex", {tabindex: "0", role: "region", "aria-labelledby": "hex-title", dir: "ltr"},
+    h("div.scroll.hex", {tabindex: "0", role: "group", "aria-labelledby": "hex-title", dir: "ltr"},
       h("table.mono", {dataset: {testid: "hex"}},
         h("thead.unseen", h("tr", h("th", {scope: "col"}, "Offset"), h("th", {scope: "col"}, "Bytes"), h("th", {scope: "col"}, "Text"))),
         body)),

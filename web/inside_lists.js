@@ -15,7 +15,7 @@ function section(id, title, testid, signal) {
   const note = h("span.dim", "…");
   const place = h("div.inside", {dataset: {testid}});
   const el = h("section.card", {"aria-labelledby": id}, h("header", h("h2", {id}, title), note), place);
-  const table = (columns, rows) => fill(place, h("div.scroll", {tabindex: "0", role: "region", "aria-labelledby": id},
+  const table = (columns, rows) => fill(place, h("div.scroll", {tabindex: "0", role: "group", "aria-labelledby": id},
     h("table", h("thead", h("tr", columns.map(c => h(`th${c.endsWith("#") ? ".num" : ""}`, {scope: "col"}, c.replace("#", ""))))),
       h("tbody", rows))));
   const load = async make => {

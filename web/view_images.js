@@ -175,7 +175,7 @@ export async function showImages(main, address, signal) {
         h("h2", {id: "images-title"}, "Images of this gateway"),
         h("div.field.end", h("label.unseen", {for: "search"}, "Search"), search)),
       trouble,
-      h("div.scroll", {tabindex: "0", role: "region", "aria-labelledby": "images-title"},
+      h("div.scroll", {tabindex: "0", role: "group", "aria-labelledby": "images-title"},
         h("table", {dataset: {testid: "images"}}, head(state, () => refresh(true)), body)),
       empty,
       h("div.row.pages", before, behind, range))));

@@ -14,8 +14,8 @@ import { chromium } from 'playwright-core';
 export { assert };
 export const bed = JSON.parse(process.env.PLATTER_WEB ?? '{}');
 const shots = process.env.PLATTER_SHOTS ?? bed.shots ?? 'build/screenshots';
-const CASE_SECONDS = 90; // a sanitizer's gateway on a busy machine
-const STEP_MS = 15000;
+const CASE_SECONDS = 180; // a sanitizer's gateway on a busy machine
+const STEP_MS = 30000;
 const registered = [];
 
 export function testCase(sentence, fn) {

@@ -236,14 +236,13 @@ testCase('hostile: very long names do not widen the page', async (t) => {
 
 testCase('hostile: behind all this the policy refuses scripts, styles, frames, markup and other hosts', async (t) => {
     const tries = {
-        'script-src-attr': () => document.body.setAttribute('onclick', 'window.__ran = 1'),
         'style-src-attr': () => document.body.setAttribute('style', 'color: red'),
         'style-src-elem': () => document.head.append(Object.assign(document.createElement('style'), { textContent: 'p {}' })),
         'img-src': () => { new Image().src = 'data:image/gif;base64,R0lGODlhAQABAAAAACw='; },
         'frame-src': () => document.body.append(Object.assign(document.createElement('iframe'), { src: 'data:text/html,x' })),
         'connect-src': () => fetch('http://127.0.0.1:9/').catch(() => {}),
         'base-uri': () => document.head.append(Object.assign(document.createElement('base'), { href: '/x/' })),
-        'require-trusted-types-for': () => { try { document.body.innerHTML = '<p>x'; } catch { window.__refused = 1; } },
+        'require-trusted-types-for': () => { document.body.innerHTML = '<p>x'; },
     };
     for (const [directive, act] of Object.entries(tries)) {
         const page = await t.open(`${main}/#/`);
@@ -252,8 +251,6 @@ testCase('hostile: behind all this the policy refuses scripts, styles, frames, m
         const found = [];
         await soon(() => found.push(...t.faults(page)) && found.some((f) => f.startsWith(`policy ${directive} `)),
             `${directive} is refused`).catch((e) => assert.fail(`${directive}: ${e.message} ${found}`));
-        await page.evaluate(() => document.body.click()).catch(() => {});
-        assert.equal(await page.evaluate(() => window.__ran), undefined);
         await page.context().close();
         t.faults(page);
     }
@@ -263,12 +260,16 @@ testCase('hostile: a script within the page itself is refused by the policy it c
     const page = await t.open(main, { route: (context) => context.route(`${main}/`, async (route) => {
         const response = await route.fetch();
         const text = await response.text();
-        await route.fulfill({ response, body: text.replace('</body>', '<script>window.__ran = 1</script></body>') });
+        await route.fulfill({ response, body: text.replace('</body>',
+            '<script>window.__ran = 1</script><p onclick="window.__ran = 2">click</p></body>') });
     }) });
     await page.getByTestId('images').first().waitFor();
     assert.equal(await page.locator('body > script').count(), 1);
+    await page.locator('body > p[onclick]').click();
+    const found = [];
+    for (const directive of ['script-src-elem', 'script-src-attr'])
+        await soon(() => found.push(...t.faults(page)) && found.some((f) => f.startsWith(`policy ${directive} inline`)), directive);
     assert.equal(await page.evaluate(() => window.__ran), undefined);
-    assert(t.faults(page).some((f) => f.startsWith('policy script-src-elem inline')));
 });
 
 testCase('hostile: / and its files say what a browser must not do with them', async (t) => {
