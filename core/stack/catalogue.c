@@ -629,8 +629,11 @@ bool catalogue_replace(struct catalogue *c, struct catalogue *other)
     const size_t n = c->n;
     c->v = other->v;
     c->n = other->n;
-    other->v = v;
-    other->n = n;
+    other->v = NULL;
+    other->n = 0;
+    for (size_t i = 0; i < n; i++) /* here: see catalogue_rows_free */
+        entry_release(&v[i]);
+    free(v);
     unhide_locked(c, other->policy);
     lock_give(&c->lock);
     return true;

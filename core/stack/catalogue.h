@@ -69,7 +69,7 @@ void catalogue_rows_free(struct catalogue *catalogue,
 
 /* Take the configured names of `other` in place of one's own; what was
  * registered stays, but for names that are now configured, or origins of
- * other's policy.  other keeps the old ones, to be freed; nobody else uses it.
+ * other's policy.  other has none then; nobody else uses it.
  * False: no memory, or more than CATALOGUE_MAX; all is as it was. */
 bool catalogue_replace(struct catalogue *catalogue, struct catalogue *other);
 
