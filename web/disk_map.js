@@ -34,6 +34,8 @@ export function diskMap({image, size, cluster, onOffset, signal}) {
   const strip = h("div.partitions", {dataset: {testid: "map-partitions"}});
   const readout = h("p.readout", {id: "map-readout", dataset: {testid: "map-readout"}}, " ");
   const legend = h("dl.legend", {dataset: {testid: "legend"}});
+  const cachedText = h("dd", {dataset: {testid: "legend-cached"}}, "–");
+  const readsText = h("dd", {dataset: {testid: "legend-reads"}}, "–");
   const trouble = h("div");
   const liveTrouble = h("span.dim", {dataset: {testid: "live-trouble"}});
   let colours = palette();
@@ -75,6 +77,8 @@ export function diskMap({image, size, cluster, onOffset, signal}) {
     try {
       const got = await api.getActivity(image, start, length, bucketsOf(length), signal);
       if (view.start === start && view.length === length) live = got;
+      setText(cachedText, bytes(live?.cached.reduce((a, b) => a + b, 0)));
+      setText(readsText, live ? `${count(live.reads.length)} span${live.reads.length === 1 ? "" : "s"}` : "–");
       setText(liveTrouble, "");
       if (isAway) ask();
       paint();
@@ -157,9 +161,8 @@ export function diskMap({image, size, cluster, onOffset, signal}) {
     fill(legend, KINDS.map(([k, title]) => h("div", h("dt", h(`span.swatch.${k}`), title),
       h("dd", `${bytes(totals[k])} (${percent(totals[k], shown.length)})`))),
     h("div", h("dt", h("span.swatch.cached"), "In memory"),
-      h("dd", {dataset: {testid: "legend-cached"}}, live ? `${bytes(live.cached.reduce((a, b) => a + b, 0))}` : "–")),
-    h("div", h("dt", h("span.swatch.read"), "Being read"), h("dd", {dataset: {testid: "legend-reads"}},
-      live ? `${count(live.reads.length)} span${live.reads.length === 1 ? "" : "s"}` : "–")));
+      cachedText),
+    h("div", h("dt", h("span.swatch.read"), "Being read"), readsText));
     if (shown.extents !== undefined)
       setText(runs, `${count(shown.extents)} extent${shown.extents === 1 ? "" : "s"} in view · ${bytes(view.length / sums.buckets)} a column`);
   }
