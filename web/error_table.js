@@ -56,7 +56,7 @@ function errorRow(row) {
 /** {el, run(signal)}: a card that keeps itself up to date. */
 export function errorsCard() {
   const body = h("tbody");
-  const table = h("div.scroll", {tabindex: 0, role: "region", "aria-label": "Recent errors"},
+  const table = h("div.scroll", {tabindex: 0, role: "group", "aria-label": "Recent errors"},
     h("table.errors", {dataset: {testid: "errors"}},
       h("thead", {}, h("tr", {}, COLUMNS.map(label => h("th", {scope: "col"}, label)))), body));
   const place = h("div", {}, h("p.dim", "Asking…"));
