@@ -87,15 +87,16 @@ void errors_told(struct request *r, const json_t *document)
         read_document(r->told, document);
 }
 
-/* As in the log, percent-encoded; what no URL has, is encoded here. */
-static void take_path(char out[PATH], const char *path)
+/* As in the log, percent-encoded; what no URL has, is encoded here.  A method
+ * may have such bytes as well, and a row that is no text would not be told. */
+static void take_asked(char *out, size_t cap, const char *text)
 {
     size_t n = 0;
 
-    for (; *path && n + 4 <= PATH; path++) {
-        const unsigned char c = (unsigned char)*path;
+    for (; *text && n + 4 <= cap; text++) {
+        const unsigned char c = (unsigned char)*text;
         const bool is_odd = c <= 0x20 || c >= 0x7f || c == '"' || c == '\\';
-        n += (size_t)snprintf(out + n, PATH - n, is_odd ? "%%%02X" : "%c", c);
+        n += (size_t)snprintf(out + n, cap - n, is_odd ? "%%%02X" : "%c", c);
     }
     out[n] = '\0';
 }
@@ -170,8 +171,8 @@ void errors_ended(struct errors *e, const struct request *r, bool has_left)
         (void)snprintf(row.told.title, sizeof(row.told.title), "%s",
                        plt_status_text(PLT_NOMEM));
     (void)snprintf(row.id, sizeof(row.id), "%s", r->id);
-    (void)snprintf(row.method, sizeof(row.method), "%s", r->method);
-    take_path(row.path, r->path ? r->path : "");
+    take_asked(row.method, sizeof(row.method), r->method);
+    take_asked(row.path, sizeof(row.path), r->path ? r->path : "");
     keep(e, &row);
 }
 

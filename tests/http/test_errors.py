@@ -188,6 +188,12 @@ def pages():
     gate.raw(b'GET /disk/lab/\xff\xfe"x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
     row = newest(gate, lambda row: "%FF" in row["path"])
     assert row["path"] == '/disk/lab/%FF%FE%22x', row
+    # A method has any bytes, too: its row is told, and counted as the others.
+    gate.raw(b'\xff"\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4 /odd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+    row = newest(gate, lambda row: row["path"] == "/odd")
+    assert row["method"] == "%FF%22%C3%A4%C3" and row["status"] == 501, row
+    r = gate.get("/v1/errors")
+    assert len(json.loads(r.body)) == int(r.getheader("X-Total-Count")), r.body
     # The text of an image, cut between characters.
     gate.get("/v1/extents/lab/d.raw?format=" + "%C3%A4" * 400)
     row = newest(gate, lambda row: row["path"].startswith("/v1/extents"))
