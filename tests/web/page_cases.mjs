@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { assert, bed, run, testCase } from './harness.mjs';
+import { assert, bed, run, soon, testCase } from './harness.mjs';
 
 testCase('the description of the API opens in a browser, and what is not there is said', async (t) => {
     t.allow(404);
@@ -8,6 +8,19 @@ testCase('the description of the API opens in a browser, and what is not there i
     await page.goto(bed.main + '/nothing');
     assert.match(await page.textContent('body'), /no such resource/);
     await t.shot(page, 'nothing');
+});
+
+testCase('errors: requests that chose one id are a row each, however often the list is drawn', async (t) => {
+    for (let i = 0; i < 4; i++) // in one second at least two of them
+        await fetch(`${bed.bare}/of-one-id-${i}`, { headers: { 'X-Request-Id': 'chosen' } });
+    const page = await t.open(`${bed.bare}/#/gateway`);
+    const mine = page.getByTestId('error-row').filter({ hasText: '/of-one-id-' });
+    await soon(async () => await mine.count() === 4, 'four rows');
+    await page.waitForResponse((r) => r.url().endsWith('/v1/errors'));
+    await page.waitForResponse((r) => r.url().endsWith('/v1/errors'));
+    assert.equal(await mine.count(), 4);
+    assert.deepEqual((await mine.allTextContents()).map((x) => x.match(/of-one-id-\d/)[0]).sort(),
+        [0, 1, 2, 3].map((i) => `of-one-id-${i}`));
 });
 
 await run();
