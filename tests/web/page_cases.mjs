@@ -23,4 +23,14 @@ testCase('errors: requests that chose one id are a row each, however often the l
         [0, 1, 2, 3].map((i) => `of-one-id-${i}`));
 });
 
+testCase('an address of no view, whatever words it has, shows the list of images', async (t) => {
+    const page = await t.open(`${bed.bare}/#/constructor`);
+    await page.getByTestId('images').waitFor();
+    for (const word of ['__proto__', 'toString', 'nothing']) {
+        await page.goto(`${bed.bare}/#/gateway`);
+        await page.goto(`${bed.bare}/#/${word}`);
+        await page.getByTestId('images').waitFor();
+    }
+});
+
 await run();
