@@ -33,4 +33,17 @@ testCase('an address of no view, whatever words it has, shows the list of images
     }
 });
 
+testCase('commands: an address has nothing that a shell, QEMU or iPXE would read as its own', async (t) => {
+    const page = await t.open(`${bed.bare}/#/image/lab/${encodeURIComponent(bed.hostile.quotes)}`);
+    const commands = page.getByTestId('command');
+    await commands.first().waitFor();
+    const texts = await commands.allTextContents();
+    const booted = texts.find((x) => x.startsWith('sanboot '));
+    assert.match(booted, /^sanboot http:[\w:\/.%~-]+$/);
+    const url = booted.slice('sanboot '.length);
+    assert.equal(decodeURIComponent(new URL(url).pathname), `/disk/lab/${bed.hostile.quotes}`);
+    assert(texts.every((x) => x.includes(url)), texts.join('\n'));
+    assert.equal((await fetch(url, { method: 'HEAD' })).status, 200);
+});
+
 await run();
