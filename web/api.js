@@ -89,11 +89,14 @@ export const imageOfRow = row => imageOf(row.name,
 const at = (what, image, more = {}) => `/v1/${what}/${encodePath(image.path)}${query({...image.selectors, ...more})}`;
 
 /** The address of the guest disk, for other programs: selectors as path parameters, since
- * not every client can send a query. */
+ * not every client can send a query; and nothing in it that quotes or opens a group, since
+ * each has a syntax of its own. */
 export function diskUrl(image, what = "disk") {
   const parameters = Object.entries(image.selectors)
     .map(([k, v]) => `;${k}=${encodeURIComponent(v)}`).join("");
-  return `${location.origin}/${what}/${encodePath(image.path)}${parameters}`;
+  const path = `${encodePath(image.path)}${parameters}`
+    .replaceAll(/[!'()*]/g, c => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
+  return `${location.origin}/${what}/${path}`;
 }
 
 // ---- What there is ----

@@ -45,7 +45,7 @@ function show() {
   leaving.abort();
   leaving = new AbortController();
   const address = parse(location.hash);
-  const [title, view] = VIEWS[address.view] ?? VIEWS.images;
+  const [title, view] = Object.hasOwn(VIEWS, address.view) ? VIEWS[address.view] : VIEWS.images;
   document.title = address.rest ? `${address.rest} – platter` : `${title} – platter`;
   for (const link of document.querySelectorAll("nav a[data-view]")) {
     const isHere = link.dataset.view === (address.view === "image" ? "images" : address.view);

@@ -53,14 +53,17 @@ export function setText(el, text) {
 }
 
 /** Rows of a table's body by key, each made once and then updated in place, so that
- * the focus stays where it is.  make(row) gives {el, update(row)}. */
+ * the focus stays where it is.  make(row) gives {el, update(row)}.  Of rows with one key
+ * (clients choose request ids, and two versions of an image have one name) each is a row. */
 export function keyedRows(body, keyOf, make) {
   let live = new Map();
   return rows => {
     const next = new Map();
     let at = body.firstElementChild;
     for (const row of rows) {
-      const key = keyOf(row);
+      const first = keyOf(row);
+      let key = first;
+      for (let n = 2; next.has(key); n++) key = `${first} ${n}`;
       const entry = live.get(key) ?? make(row);
       live.delete(key);
       next.set(key, entry);
