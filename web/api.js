@@ -150,17 +150,21 @@ export const getMetricsText = async signal => (await request("/metrics", {signal
 async function* eventsOf(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
-  for (;;) {
-    const {done, value} = await reader.read();
-    if (done) return;
-    text += value;
-    for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
-      const lines = text.slice(0, end).split("\n");
-      text = text.slice(end + 2);
-      const name = lines.find(l => l.startsWith("event: "))?.slice(7);
-      const data = lines.filter(l => l.startsWith("data: ")).map(l => l.slice(6)).join("\n");
-      if (name) yield [name, JSON.parse(data)];
+  try {
+    for (;;) {
+      const {done, value} = await reader.read();
+      if (done) return;
+      text += value;
+      for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
+        const lines = text.slice(0, end).split("\n");
+        text = text.slice(end + 2);
+        const name = lines.find(l => l.startsWith("event: "))?.slice(7);
+        const data = lines.filter(l => l.startsWith("data: ")).map(l => l.slice(6)).join("\n");
+        if (name) yield [name, JSON.parse(data)];
+      }
     }
+  } finally {
+    reader.cancel().catch(() => {}); // a stream that nobody reads holds its connection
   }
 }
 
