@@ -73,9 +73,11 @@ const OPEN = {
         await part(page, 'problem').first().waitFor();
     }],
     'a question before a name goes': ['images', async (page) => {
-        await page.goto(`${bed.main}/#/image/golden`);
+        await ask(bed.main, '/v1/images', { method: 'POST', body: { name: 'passing', source: 'lab/one.raw' } });
+        await page.goto(`${bed.main}/#/image/passing`);
         await part(page, 'forget').click();
         await part(page, 'forget-yes').waitFor();
+        await ask(bed.main, '/v1/images/passing', { method: 'DELETE' });
     }],
     'what a check found': ['images', async (page) => {
         await page.goto(`${bed.main}/#/image/lab/corrupt.qcow2`);
