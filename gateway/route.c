@@ -80,8 +80,7 @@ static const struct route routes[] = {
      handle_ready},
     {"/metrics", "metrics", KIND_PLAIN, META, 0, false, NULL, NULL, read_only,
      handle_metrics},
-    {"/web/", "web", KIND_PLAIN, 0, 0, true, NULL, NULL, read_only,
-     handle_web},
+    {"/web/", "web", KIND_PLAIN, 0, 0, true, NULL, NULL, read_only, handle_web},
     {"/", "index", KIND_PLAIN, 0, 0, false, NULL, NULL, read_only,
      handle_index},
 };

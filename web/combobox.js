@@ -76,7 +76,7 @@ export function combobox({id, label, placeholder, propose, onEnter, testid}) {
   function onKey(e) {
     if (e.key === "ArrowDown" && rows.length) choose((chosen + 1) % rows.length);
     else if (e.key === "ArrowUp" && rows.length) choose(chosen <= 0 ? rows.length - 1 : chosen - 1);
-    else if (e.key === "Escape" && rows.length) close();
+    else if (e.key === "Escape" && input.value) close(); // and what is still asked for
     else if (e.key === "Enter" && chosen >= 0) take(rows[chosen]);
     else if (e.key === "Tab" && chosen >= 0) return take(rows[chosen]);
     else if (e.key === "Enter") return onEnter?.();

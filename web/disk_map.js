@@ -211,9 +211,10 @@ export function diskMap({image, size, cluster, onOffset, signal}) {
     paint();
     describe();
   });
-  canvas.addEventListener("pointerup", () => {
-    drag = null;
-  });
+  for (const end of ["pointerup", "pointercancel"])
+    canvas.addEventListener(end, () => {
+      drag = null;
+    });
   canvas.addEventListener("dblclick", e => zoom(1 / 4, at(e.offsetX)));
   overview.addEventListener("pointerdown", e => {
     const centre = (e.offsetX / overview.clientWidth) * size;
