@@ -123,6 +123,9 @@ export async function showImages(main, address, signal) {
   const before = h("button.quiet", {type: "button", disabled: true, onclick: () => turn(-1), dataset: {testid: "page-before"}}, "Previous");
   const behind = h("button.quiet", {type: "button", disabled: true, onclick: () => turn(1), dataset: {testid: "page-behind"}}, "Next");
 
+  // Seen when the rows are there: they would push it away.
+  const pages = h("div.row.pages.is-waiting", before, behind, range);
+
   let asking = null; // one at a time; what is wanted goes before what is only due
   async function refresh(isWanted) {
     if (asking && !isWanted) return;
@@ -144,6 +147,7 @@ export async function showImages(main, address, signal) {
         : "No image yet: open one above, or read one from /disk/ORIGIN/PATH.");
       const text = total ? `${count(state.offset + 1)}–${count(state.offset + rows.length)} of ${count(total)}` : "none";
       setText(range, text);
+      pages.classList.remove("is-waiting");
       before.disabled = state.offset === 0;
       behind.disabled = state.offset + rows.length >= total;
       if (isWanted) announce(`Images: ${text}`);
@@ -178,7 +182,7 @@ export async function showImages(main, address, signal) {
       h("div.scroll", {tabindex: "0", role: "group", "aria-labelledby": "images-title"},
         h("table", {dataset: {testid: "images"}}, head(state, () => refresh(true)), body)),
       empty,
-      h("div.row.pages", before, behind, range))));
+      pages)));
   await refresh(false);
   const every = setInterval(() => {
     if (!document.hidden) refresh(false);

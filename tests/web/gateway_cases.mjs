@@ -76,8 +76,6 @@ testCase('gateway: bytes a second are what was read, about', async (t) => {
     const own = await begin();
     const page = await view(t, own.url);
     await soon(async () => await text(page, 'plot-requests-requests') === '0', 'it has a sample before');
-    const seen = [];
-    page.on('response', (r) => r.url().endsWith('/metrics') && seen.push(r));
     const before = (await metrics(own.url))('platter_sent_bytes_total');
     const r = await fetch(`${own.url}/disk/lab/disk.raw`);
     assert.equal((await r.arrayBuffer()).byteLength, 256 << 20);
