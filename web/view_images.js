@@ -169,11 +169,11 @@ export async function showImages(main, address, signal) {
       }, 150);
     }});
 
-  const origins = await api.listOrigins(signal).catch(() => []);
+  const origins = await api.listOrigins(signal).catch(error => error); // the list is of use without
   if (signal.aborted) return;
   fill(main, h("div.stackup",
     h("h1.unseen", "Images"),
-    addImageForm(origins, () => refresh(true)),
+    origins instanceof Error ? problemBox(origins, () => showImages(main, address, signal)) : addImageForm(origins, () => refresh(true)),
     h("section.card.images", {"aria-labelledby": "images-title"},
       h("header",
         h("h2", {id: "images-title"}, "Images of this gateway"),

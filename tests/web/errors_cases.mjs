@@ -36,18 +36,14 @@ testCase('errors: an image that cannot be opened: why, at which layer, and the r
 
 testCase('errors: "Try again" tries again', async (t) => {
     t.allow(404);
-    const { linkSync, rmSync } = await import('node:fs');
+    const { linkSync } = await import('node:fs');
     const late = `${bed.folder}/late.raw`;
     const page = await t.open(`${main}/#/image/lab/late.raw`);
     await says(problem(page), await refusal(main, '/v1/info/lab/late.raw'));
-    linkSync(`${bed.folder}/one.raw`, late);
-    try {
-        await part(page, 'again').click();
-        await part(page, 'map').waitFor();
-        assert.equal(await part(page, 'problem').count(), 0);
-    } finally {
-        rmSync(late);
-    }
+    linkSync(`${bed.folder}/one.raw`, late); // and stays: other cases' lists have it
+    await part(page, 'again').click();
+    await part(page, 'map').waitFor();
+    assert.equal(await part(page, 'problem').count(), 0);
 });
 
 testCase('errors: an image that cannot be added is refused where it was asked for', async (t) => {
@@ -111,6 +107,7 @@ testCase('errors: what the source fails at while it is read is told at each part
 // whether it is asked again without a click].
 const WAYS = [
     ['#/', '/v1/images?**', (page) => card(page, 'Images of this gateway'), true],
+    ['#/', '/v1/origins', (page) => page.locator('main')],
     ['#/image/lab/disk.raw', '/v1/info/lab/**', (page) => page.locator('main')],
     ['#/image/lab/disk.raw', '/v1/partitions/lab/**', (page) => card(page, 'Partitions')],
     ['#/image/lab/top.qcow2', '/v1/snapshots/lab/**', (page) => card(page, 'Snapshots')],
