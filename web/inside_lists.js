@@ -36,7 +36,7 @@ export function partitionsView({image, signal, onShow, onRows}) {
     const found = await api.getPartitions(image, signal);
     const rows = found.partitions ?? [];
     s.note(rows.length ? `${(found.label ?? "").toUpperCase()}, ${count(rows.length)}` : "none");
-    s.table(["No.#", "Name", "File system", "Start#", "Length#", "Type"], rows.map(p => h("tr", {dataset: {testid: "partition-row"}},
+    if (rows.length) s.table(["No.#", "Name", "File system", "Start#", "Length#", "Type"], rows.map(p => h("tr", {dataset: {testid: "partition-row"}},
       h("th.num", {scope: "row"}, "partition" in image.selectors ? count(p.number)
         : h("a", {href: imageHref(withSelectors(image, {partition: String(p.number)})), title: "as a disk of its own"}, count(p.number))),
       h("td", bdi(p.filesystem?.label || p.name || "–")),
